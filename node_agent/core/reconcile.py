@@ -1,0 +1,160 @@
+"""Desired against actual: what has to be done on this node's disk. Pure: no I/O, no clock.
+
+The one promise that everything else rests on: a plan names only paths that the mesh wants here now, or that the mesh
+wrote here before. Applying a plan and looking again yields an empty plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from protocol.messages import FileEntry, Withdrawal
+from protocol.names import Digest, ManagedPath, ScopeName, is_secret
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that should be here, and the scope that says so."""
+
+    scope: ScopeName
+    entry: FileEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is really at a managed path.
+
+    `blocked`: something that the mesh does not touch (a link, a directory, a path outside the allowed ones, or a
+    file that cannot be read); `reason` says which.
+    """
+
+    kind: Literal["file", "absent", "blocked"]
+    digest: Digest = Digest("")
+    size_bytes: int = 0
+    mode: int = 0
+    owner: str = ""
+    group: str = ""
+    reason: str = ""
+
+
+ABSENT = Found("absent")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger remembers of a file that the mesh wrote here."""
+
+    scope: ScopeName
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Put this content at this path. `copy_of` names a local file that holds the content already."""
+
+    scope: ScopeName
+    entry: FileEntry
+    copy_of: ManagedPath | None = None
+    keep_backup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Take this file away. With `purge` its earlier backups go too."""
+
+    scope: ScopeName
+    path: ManagedPath
+    keep_backup: bool = False
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything to do, in path order. Writes are all staged before the first one is made visible."""
+
+    writes: tuple[Write, ...] = ()
+    removals: tuple[Remove, ...] = ()
+    errors: tuple[tuple[ManagedPath, str], ...] = ()
+    """Paths that differ and must not be touched, with the reason."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.writes and not self.removals
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a plan: per path what is there now, or why it is not done."""
+
+    found: Mapping[ManagedPath, Found]
+    errors: Mapping[ManagedPath, str]
+
+
+def reconcile(
+    wanted: Mapping[ManagedPath, Wanted],
+    found: Mapping[ManagedPath, Found],
+    known: Mapping[ManagedPath, Known],
+    withdrawn: Mapping[ManagedPath, Withdrawal],
+    *,
+    holds_sources: bool = False,
+) -> Plan:
+    """Return what to do so that `found` becomes `wanted`. Every wanted and every known path must be in `found`.
+
+    A file is removed only if it is in `known`. On the node that holds the sources nothing is ever done: a
+    difference there is the master's to see first.
+    """
+    differing = {path: want for path, want in wanted.items() if not is_as_wanted(want.entry, found[path])}
+    if holds_sources:
+        return Plan(errors=tuple((path, _source_reason(found[path])) for path in sorted(differing)))
+    surplus = sorted(path for path in known if path not in wanted and found[path].kind != "absent")
+    holders = {here.digest: path for path, here in sorted(found.items(), reverse=True) if here.kind == "file"}
+    blocked = [(path, found[path].reason) for path in (*differing, *surplus) if found[path].kind == "blocked"]
+    return Plan(
+        writes=tuple(
+            Write(
+                want.scope,
+                want.entry,
+                copy_of=holders.get(want.entry.digest),
+                keep_backup=_is_foreign(found[path], want, known.get(path)),
+            )
+            for path, want in sorted(differing.items())
+            if found[path].kind != "blocked"
+        ),
+        removals=tuple(
+            _removal(path, known[path], withdrawn.get(path)) for path in surplus if found[path].kind == "file"
+        ),
+        errors=tuple(sorted(blocked)),
+    )
+
+
+def is_as_wanted(entry: FileEntry, here: Found) -> bool:
+    """True if content, mode, owner and group are all as the manifest says."""
+    return (
+        here.kind == "file"
+        and here.digest == entry.digest
+        and here.mode == entry.mode
+        and here.owner == entry.owner
+        and here.group == entry.group
+    )
+
+
+def _removal(path: ManagedPath, known: Known, withdrawal: Withdrawal | None) -> Remove:
+    purge = withdrawal is not None and withdrawal.purge
+    return Remove(known.scope, path, keep_backup=not purge and not is_secret(known.scope), purge=purge)
+
+
+def _is_foreign(here: Found, want: Wanted, known: Known | None) -> bool:
+    """True if overwriting would lose a content that did not come from the mesh (its own are in the history)."""
+    if here.kind != "file" or here.digest == want.entry.digest or is_secret(want.scope):
+        return False
+    return known is None or known.digest != here.digest
+
+
+def _source_reason(here: Found) -> str:
+    match here.kind:
+        case "absent":
+            return "the source is missing on the master"
+        case "file":
+            return "the source differs from what is published"
+        case "blocked":
+            return here.reason

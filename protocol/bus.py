@@ -1,0 +1,178 @@
+"""What each side needs of the bus, and nothing more: three interfaces, with NATS and memory behind them.
+
+Every method raises `Unavailable` when the bus cannot do its work now, and `DecodeError` when what it got is not a
+message of ours. What the bus tells by itself arrives through the `hear` function given to the adapter: one call per
+event, in order, from the event loop, and it must not block.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from protocol.messages import (
+    Assignment,
+    BlobWanted,
+    FileEvent,
+    Manifest,
+    ManifestHead,
+    NodeBell,
+    ScopeBell,
+    Status,
+)
+from protocol.names import Digest, NodeName, ScopeName
+
+CHUNK_BYTES: Final = 512 * 1024
+"""Size of every chunk of a blob but the last."""
+
+EVENTS_PER_BATCH: Final = 900
+"""The server takes at most 1000 messages in one atomic batch."""
+
+MANIFEST_INLINE_BYTES_MAX: Final = 256 * 1024
+"""A larger manifest is stored as a blob, and its head names the digest."""
+
+Reply = TypeVar("Reply")
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The bus is there (again). What was rung meanwhile is lost: look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The bus is gone. The adapter goes on trying by itself."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A peer sent something that was refused before it became a message."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusHeard:
+    """A status, on the subject of `node`: the server vouches for the subject, nobody for the content."""
+
+    node: NodeName
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeft:
+    """The server saw the connection with this public key end."""
+
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAsked:
+    """A node, vouched for by the server, misses a blob on the bus."""
+
+    node: NodeName
+    wanted: BlobWanted
+
+
+AgentEvent = Connected | Disconnected | Garbled | ScopeBell | NodeBell
+MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked
+
+Handler = Callable[[object], Awaitable[object]]
+"""Takes the decoded request, returns the reply; raises `Refused` with the sentence for the operator."""
+
+
+class AgentBus(Protocol):
+    """One node's side: it pulls by direct get alone, and says only what is its own."""
+
+    async def listen(self, scopes: Collection[ScopeName]) -> None:
+        """Hear this node's bell and the bells of these scopes and no others. Called again, it subscribes anew."""
+
+    async def assignment(self) -> Assignment | None:
+        """Return this node's assignment as the bus has it, None if it has none."""
+
+    async def manifest(self, scope: ScopeName) -> Manifest | None:
+        """Return the scope's manifest as the bus has it, its digest checked; None if it has none."""
+
+    def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
+        """Yield the content's chunks in order. The caller verifies the digest. Unavailable if a chunk is missing."""
+
+    async def report(self, status: Status) -> None:
+        """Say what is on this node's disk. Not acknowledged: said again with every beat."""
+
+    async def ask_blob(self, wanted: BlobWanted) -> None:
+        """Tell the master that the bus lacks a blob."""
+
+    async def close(self) -> None: ...
+
+
+class MasterBus(Protocol):
+    """The master's side: it stores what should be true, rings, hears receipts, answers operators."""
+
+    @property
+    def broker_version(self) -> str:
+        """The connected server's version, empty before the first connection."""
+
+    async def prepare(self, scopes: Collection[ScopeName], *, afresh: bool = False) -> None:
+        """Make every stream exist as configured; forget what was believed to be stored.
+
+        With `afresh` the derived streams are deleted first: the cure for a store whose files are damaged or gone.
+        """
+
+    async def drop_scope(self, scope: ScopeName) -> None:
+        """Remove a scope's streams: its last manifest named no file and no node is in it any more."""
+
+    async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
+        """Store a content from a file, unless the scope already has all of it."""
+
+    async def keep_blobs(self, scope: ScopeName, contents: Collection[Digest]) -> int:
+        """Remove every blob of a scope that is not in `contents`; return how many were removed."""
+
+    async def publish(self, manifest: Manifest, events: Collection[FileEvent]) -> None:
+        """Store the events and then the manifest, of which readers see all or nothing."""
+
+    async def head(self, scope: ScopeName) -> ManifestHead | None:
+        """Return what lies on the scope's manifest subject, None if nothing does."""
+
+    async def forget_events(self, events: Collection[FileEvent]) -> None:
+        """Remove the events of paths that no kept generation names any more."""
+
+    async def assign(self, assignment: Assignment) -> None:
+        """Store a node's assignment."""
+
+    async def assignment(self, node: NodeName) -> Assignment | None:
+        """Return what the bus has as a node's assignment."""
+
+    async def unassign(self, node: NodeName) -> None:
+        """Remove what the bus has of a node that is no longer in the cluster."""
+
+    async def ring(self, bell: ScopeBell | NodeBell) -> None:
+        """Ring one scope's or one node's bell. Fire and forget."""
+
+    async def ring_cluster(self) -> None:
+        """Tell operators who watch that something may have changed."""
+
+    async def statuses(self) -> list[StatusHeard]:
+        """Return the last status of every node that the bus has: how it was, not how it is."""
+
+    async def reload_broker(self) -> None:
+        """Have the server read its configuration again; Unavailable with the server's word if it refuses."""
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+        """Answer operators: per verb the request type and its handler."""
+
+    async def close(self) -> None: ...
+
+
+class OperatorBus(Protocol):
+    """An operator's side: requests, and a bell that says when to look again."""
+
+    async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
+        """Return the master's reply; Refused with its sentence, Unavailable if it does not answer in time."""
+
+    def bells(self) -> AsyncIterator[None]:
+        """Yield once at the start and then whenever something may have changed, however often it did meanwhile."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,53 @@
+"""nkeys: who a process is on the bus. The only importer of nkeys.
+
+A seed is made on the machine that uses it and stays there, in a file only its owner can read; what travels is the
+public key.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+import nkeys
+
+from protocol import durable
+from protocol.errors import Refused
+
+
+def public_key(text: str) -> str:
+    """Return `text` as a user's public nkey; ValueError if it is none."""
+    if len(text) != 56 or not text.startswith("U") or not (text.isascii() and text.isalnum() and text.isupper()):
+        raise ValueError(f"public key {text[:80]!r}: 56 letters and digits, beginning with U")
+    return text
+
+
+def ensure_seed(path: Path) -> str:
+    """Return the public key of the seed at `path`, made there first if there is none."""
+    if not path.exists():
+        durable.make_directory(path.parent)
+        seed = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
+        durable.write_file(path, bytes(seed) + b"\n", mode=0o600)
+    return read_public_key(path)
+
+
+def read_public_key(path: Path) -> str:
+    """Return the public key of the seed at `path`; Refused if it cannot be read, is no seed, or others can read it."""
+    return str(_key_pair(path).public_key.decode())
+
+
+def read_seed(path: Path) -> str:
+    """Return the seed at `path` as text; Refused as `read_public_key`."""
+    return str(_key_pair(path).seed.decode())
+
+
+def _key_pair(path: Path) -> nkeys.KeyPair:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Refused(f"{path}: a seed that others can read is no secret; chmod 600 it, or make a new key")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{path}: cannot read the key: {os.strerror(error.errno or 0)}") from error
+    try:
+        return nkeys.from_seed(bytearray(raw.strip()))
+    except (nkeys.NkeysError, ValueError) as error:
+        raise Refused(f"{path}: not an nkey seed") from error

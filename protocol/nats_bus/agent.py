@@ -1,0 +1,149 @@
+"""A node's side of the bus over NATS (SPEC.md, section 4)."""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from protocol import codec, subjects
+from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Garbled
+from protocol.errors import DecodeError, Unavailable
+from protocol.headers import status_headers
+from protocol.messages import (
+    Assignment,
+    BlobWanted,
+    Manifest,
+    ManifestHead,
+    NodeBell,
+    ScopeBell,
+    Status,
+    chunks,
+)
+from protocol.names import Digest, NodeName, ScopeName
+from protocol.nats_bus import direct
+from protocol.nats_bus.connection import Address, Connection
+from protocol.nats_bus.inspection import NodeService
+
+CHUNKS_IN_FLIGHT = 4
+
+
+class NatsAgentBus:
+    """Implements `AgentBus`. `open` returns when connected for the first time."""
+
+    def __init__(self, url: str, seed: str, node: NodeName, hear: Callable[[AgentEvent], None]) -> None:
+        address = Address(url, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
+        self._node = node
+        self._hear = hear
+        self._scopes: tuple[ScopeName, ...] = ()
+        self._subscriptions: list[Subscription] = []
+        self._service = NodeService(node)
+        self._connection = Connection(
+            address, prepare=self._prepare, changed=self._changed, complained=self._complained
+        )
+
+    async def open(self) -> None:
+        await self._connection.open()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def listen(self, scopes: Collection[ScopeName]) -> None:
+        self._scopes = tuple(sorted(scopes))
+        client = self._connection.client
+        for subscription in self._subscriptions:
+            await _unsubscribe(subscription)
+        await self._subscribe(client)
+
+    async def assignment(self) -> Assignment | None:
+        message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(self._node))
+        if message is None or not message.data:
+            return None
+        return codec.decode(message.data, Assignment)
+
+    async def manifest(self, scope: ScopeName) -> Manifest | None:
+        message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
+        if message is None:
+            return None
+        head = codec.decode(message.data, ManifestHead)
+        if head.size_bytes > codec.MANIFEST_BYTES_MAX:
+            raise DecodeError(f"manifest of {head.size_bytes} bytes, limit {codec.MANIFEST_BYTES_MAX}")
+        encoded = head.inline or b"".join([part async for part in self.blob(scope, head.digest, head.size_bytes)])
+        if hashlib.sha256(encoded).hexdigest() != head.digest:
+            raise DecodeError(f"manifest of {scope}: its content belies its digest")
+        manifest = codec.decode_manifest(encoded)
+        if manifest.scope != scope or manifest.version != head.version:
+            raise DecodeError(f"manifest of {scope}: its head names another scope or version")
+        return manifest
+
+    async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
+        waiting: deque[asyncio.Task[bytes]] = deque()
+        try:
+            for index, _, length in chunks(size_bytes, CHUNK_BYTES):
+                waiting.append(asyncio.create_task(self._chunk(scope, content, index, length)))
+                if len(waiting) == CHUNKS_IN_FLIGHT:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def report(self, status: Status) -> None:
+        self._service.status = status
+        await self._connection.publish(subjects.status(self._node), codec.encode(status), status_headers(status))
+
+    async def ask_blob(self, wanted: BlobWanted) -> None:
+        await self._connection.publish(subjects.ask_blob(self._node), codec.encode(wanted))
+
+    async def _chunk(self, scope: ScopeName, content: Digest, index: int, length: int) -> bytes:
+        subject = subjects.blob(scope, content, index)
+        message = await direct.last(self._connection, subjects.blobs_stream(scope), subject)
+        if message is None:
+            raise Unavailable(f"blob {content[:12]}… of {scope}: the broker lacks chunk {index}")
+        if len(message.data) != length:
+            raise Unavailable(
+                f"blob {content[:12]}… of {scope}: chunk {index} is {len(message.data)} bytes, not {length}"
+            )
+        return message.data
+
+    async def _prepare(self, client: Client) -> None:
+        self._subscriptions = []
+        await self._subscribe(client)
+        await self._service.start(client)
+
+    async def _subscribe(self, client: Client) -> None:
+        bell = await client.subscribe(subjects.node_bell(self._node), cb=self._on_node_bell)
+        self._subscriptions = [bell]
+        for scope in self._scopes:
+            self._subscriptions.append(await client.subscribe(subjects.scope_bell(scope), cb=self._on_scope_bell))
+
+    async def _on_node_bell(self, message: Msg) -> None:
+        self._hear_decoded(message, NodeBell)
+
+    async def _on_scope_bell(self, message: Msg) -> None:
+        self._hear_decoded(message, ScopeBell)
+
+    def _hear_decoded(self, message: Msg, kind: type[NodeBell] | type[ScopeBell]) -> None:
+        try:
+            self._hear(codec.decode(message.data, kind))
+        except DecodeError as error:
+            self._hear(Garbled(message.subject, str(error)))
+
+    def _changed(self, connected: bool, reason: str) -> None:
+        self._hear(Connected() if connected else Disconnected(reason))
+
+    def _complained(self, reason: str) -> None:
+        self._service.complaint = reason
+
+
+async def _unsubscribe(subscription: Subscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except Exception as error:  # nats raises one of several when the subscription went with its connection
+        if type(error).__module__.partition(".")[0] != "nats":
+            raise

@@ -1,0 +1,57 @@
+"""An operator's side of the bus over NATS (SPEC.md, section 6)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from protocol import codec, subjects
+from protocol.bus import Reply
+from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.nats_bus.api_service import REFUSED
+from protocol.nats_bus.connection import Address, Connection, header
+
+
+class NatsOperatorBus:
+    """Implements `OperatorBus`."""
+
+    def __init__(self, url: str, seed: str, name: str = "gnt-mesh") -> None:
+        self._rung = asyncio.Event()
+        self._connection = Connection(
+            Address(url, seed, name, "_INBOX_operator"),
+            prepare=self._prepare,
+            changed=lambda connected, reason: self._rung.set(),
+            complained=lambda reason: None,
+        )
+
+    async def open(self, *, timeout_s: float = 5.0) -> None:
+        """Return once connected; Unavailable with the reason if the server cannot be reached in time."""
+        await self._connection.open(timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
+        answer = await self._connection.request(subjects.api(verb), codec.encode(request), timeout_s=timeout_s)
+        code = header(answer, "Nats-Service-Error-Code")
+        if code:
+            reason = answer.data.decode(errors="replace") or header(answer, "Nats-Service-Error")
+            raise Refused(reason) if code == REFUSED else Unavailable(reason)
+        try:
+            return codec.decode(answer.data, reply)
+        except DecodeError as error:
+            raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error
+
+    async def bells(self) -> AsyncIterator[None]:
+        yield
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            yield
+
+    async def _prepare(self, client: Client) -> None:
+        await client.subscribe(subjects.CLUSTER_BELL, cb=self._on_bell)
+
+    async def _on_bell(self, message: Msg) -> None:
+        self._rung.set()

@@ -1,0 +1,257 @@
+"""What operators ask of the master on `mesh.api.…`, and what it answers.
+
+One request type per verb; a verb that changes something answers `Changed`, which says what to wait for.
+"""
+
+from dataclasses import dataclass, field
+
+from protocol.messages import FileEntry, FileError, Refusals
+from protocol.names import ManagedPath, NodeName, ScopeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What must be on the nodes' disks before a wait is over. Plain data: the asker may keep it and ask again."""
+
+    epoch: int
+    generations: dict[str, int] = field(default_factory=dict)
+    """Per scope: every node of the scope has at least this generation, durably."""
+    serials: dict[str, int] = field(default_factory=dict)
+    """Per node: it acts on at least this assignment, and holds no file of a scope it is not in."""
+    looks: str = ""
+    """If set: every node has read all its files again since the request with this token."""
+    nodes: tuple[str, ...] = ()
+    """If set: only these nodes count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """One reason why a goal is not reached yet."""
+
+    node: str
+    reason: str
+    scope: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The answer to a changing request: what was done, in sentences, and the goal that proves it."""
+
+    goal: Goal
+    done: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """A request without parameters; an empty payload means the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitRequest:
+    """Wait at most `patience_s` (bounded by the master to 5 s) for a goal; without one, for all that is true now.
+
+    Without a goal the master first reads its sources again, so that an edit made before the request is part of it.
+    """
+
+    goal: Goal | None = None
+    scopes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    patience_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitReply:
+    goal: Goal
+    missing: tuple[Missing, ...]
+    nodes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAdd:
+    name: str
+    group: str = ""
+    """Empty: the cluster's first node group."""
+    vm_capable: bool = True
+    master_capable: bool = True
+    public_key: str = ""
+    """The node's public nkey; empty for a node whose agent has not made its key yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeModify:
+    """None leaves a flag as it is."""
+
+    name: str
+    master_candidate: bool | None = None
+    offline: bool | None = None
+    drained: bool | None = None
+    master_capable: bool | None = None
+    vm_capable: bool | None = None
+    group: str | None = None
+    public_key: str | None = None
+    auto_promote: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRemove:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeQuery:
+    """No names: all nodes."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    name: str
+    uuid: str
+    role: str
+    """M, C, R, D or O, as in `gnt-node list -o role`."""
+    group: str
+    master_capable: bool
+    vm_capable: bool
+    public_key: str
+    scopes: tuple[str, ...]
+    serial: int
+    online: bool
+    in_sync: bool
+    generations: dict[str, int] = field(default_factory=dict)
+    holding: tuple[str, ...] = ()
+    errors: tuple[FileError, ...] = ()
+    errors_count: int = 0
+    refusals: Refusals = field(default_factory=Refusals)
+    last_seen_s: float | None = None
+    """Seconds since its last status; None if this master has never had one."""
+    agent_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfos:
+    nodes: tuple[NodeInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAdd:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRemove:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupInfo:
+    name: str
+    uuid: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupInfos:
+    groups: tuple[GroupInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileAdd:
+    path: str
+    scope: str
+    optional: bool = False
+    allow_empty: bool | None = None
+    """None: what the file is when it is added; see FileModify."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileModify:
+    """None leaves a setting as it is."""
+
+    path: str
+    allow_empty: bool | None = None
+    """Whether a source that became empty is shipped, or held back and shown as an error."""
+    optional: bool | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRemove:
+    path: str
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileQuery:
+    """No paths: all files."""
+
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """One managed file: where it goes, what is published of it, and what is wrong with its source."""
+
+    path: ManagedPath
+    scope: ScopeName
+    optional: bool
+    allow_empty: bool
+    builtin: bool
+    published: FileEntry | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfos:
+    files: tuple[FileInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedistConf:
+    """Read every source again, publish what changed, and have every node read its own disk again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeInfo:
+    generation: int
+    files: int
+    nodes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatus:
+    """The whole fleet at one moment: the source of `status`, `node list` and `watch`."""
+
+    cluster: str
+    master: NodeName
+    epoch: int
+    scopes: dict[str, ScopeInfo]
+    nodes: tuple[NodeInfo, ...]
+    errors: tuple[FileError, ...] = ()
+    """What is wrong on the master: sources that vanished, became empty or cannot be read."""
+    refusals: Refusals = field(default_factory=Refusals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterInfo:
+    """What is configured, rather than what is happening."""
+
+    name: str
+    uuid: str
+    master: NodeName
+    epoch: int
+    candidate_pool_size: int
+    serial_no: int
+    nodes: int
+    master_candidates: tuple[str, ...]
+    groups: tuple[str, ...]
+    files: int
+    generation: int
+    history: int
+    """How many generations the master keeps."""
+    master_version: str
+    broker_version: str
+    ctime: float
+    mtime: float
