@@ -6,6 +6,7 @@ Operators' requests and replies are in `operator_messages`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from protocol.names import Digest, ManagedPath, NodeName, ScopeName, digest, managed_path, node_name, scope_name
@@ -69,7 +70,7 @@ class Manifest:
         scope_name(self.scope)
         _check_version(self.epoch, self.generation)
         paths = [entry.path for entry in self.files]
-        if any(left >= right for left, right in zip(paths, paths[1:], strict=False)):
+        if any(left >= right for left, right in pairwise(paths)):
             raise ValueError(f"manifest of {self.scope}: paths are not sorted or not unique")
 
     @property
