@@ -1,0 +1,284 @@
+"""The cluster config: what it holds, what always holds of it, and its text (config.data).
+
+Keys are Ganeti's where the meaning is Ganeti's. Values are immutable; `operations` makes new ones.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from protocol.errors import Refused
+from protocol.names import (
+    ALL,
+    MASTER_CANDIDATES,
+    VM_CAPABLE,
+    GroupName,
+    ManagedPath,
+    NodeName,
+    ScopeName,
+    group_name,
+    group_scope,
+    managed_path,
+    node_name,
+    scope_name,
+)
+
+CONFIG_VERSION: Final = 1
+DEFAULT_GROUP: Final = GroupName("default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node. Its three role flags exclude each other, as in Ganeti."""
+
+    name: NodeName
+    uuid: str
+    group: str
+    """The UUID of its node group."""
+    public_key: str = ""
+    """Its nkey on the bus; empty until its agent has made one."""
+    master_candidate: bool = False
+    drained: bool = False
+    offline: bool = False
+    master_capable: bool = True
+    vm_capable: bool = True
+    serial_no: int = 1
+    """Grows with every change of this node; it is also the serial of its assignment."""
+    ctime: float = 0.0
+    mtime: float = 0.0
+
+    def __post_init__(self) -> None:
+        node_name(self.name)
+        if self.master_candidate + self.drained + self.offline > 1:
+            raise ValueError(f"node {self.name}: master_candidate, drained and offline exclude each other")
+        if self.master_candidate and not self.master_capable:
+            raise ValueError(f"node {self.name}: a master candidate that is not master_capable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeGroup:
+    name: GroupName
+    uuid: str
+    serial_no: int = 1
+    ctime: float = 0.0
+    mtime: float = 0.0
+
+    def __post_init__(self) -> None:
+        group_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AncillaryFile:
+    """One file of the administrator's list (design text, Redistribute Config: "a global list of files")."""
+
+    path: ManagedPath
+    scope: ScopeName
+    optional: bool = False
+    """May be absent on the master without that being an error."""
+    allow_empty: bool = False
+    """A source that became empty is shipped as it is, instead of being held back."""
+
+    def __post_init__(self) -> None:
+        managed_path(self.path)
+        scope_name(self.scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnFile:
+    """A file that was on the list. Remembered so that a node that was off removes it in the same way."""
+
+    path: ManagedPath
+    scope: ScopeName
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    cluster_name: str
+    uuid: str
+    master_node: str
+    """The UUID of the master's node."""
+    epoch: int = 1
+    """The master term: it grows with every failover and precedes the generation (design, D2)."""
+    candidate_pool_size: int = 10
+    ancillary_files: tuple[AncillaryFile, ...] = ()
+    withdrawn_files: tuple[WithdrawnFile, ...] = ()
+    serial_no: int = 1
+    ctime: float = 0.0
+    mtime: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.candidate_pool_size < 1:
+            raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1")
+        if not self.cluster_name or len(self.cluster_name) > 255:
+            raise ValueError("cluster_name: 1 to 255 characters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """All of config.data. Nodes and groups are keyed by UUID."""
+
+    cluster: Cluster
+    nodes: dict[str, Node]
+    nodegroups: dict[str, NodeGroup]
+    version: int = CONFIG_VERSION
+    serial_no: int = 1
+    ctime: float = 0.0
+    mtime: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.version != CONFIG_VERSION:
+            raise ValueError(f"version {self.version}: this gnt-mesh reads version {CONFIG_VERSION}")
+        master = self.nodes.get(self.cluster.master_node)
+        if master is None or not master.master_candidate:
+            raise ValueError("master_node: not the UUID of a master candidate")
+        _check_unique("node name", [node.name for node in self.nodes.values()])
+        _check_unique("node public_key", [node.public_key for node in self.nodes.values() if node.public_key])
+        _check_unique("node group name", [group.name for group in self.nodegroups.values()])
+        _check_unique("managed path", [file.path for file in self.cluster.ancillary_files])
+        for uuid, node in self.nodes.items():
+            if node.uuid != uuid or node.group not in self.nodegroups:
+                raise ValueError(f"node {node.name}: its uuid or its group does not fit")
+        for uuid, group in self.nodegroups.items():
+            if group.uuid != uuid:
+                raise ValueError(f"node group {group.name}: its uuid does not fit")
+        scopes = frozenset(self.scopes())
+        for file in self.cluster.ancillary_files:
+            if file.scope not in scopes:
+                raise ValueError(f"file {file.path}: scope {file.scope} does not exist")
+
+    @property
+    def master(self) -> Node:
+        return self.nodes[self.cluster.master_node]
+
+    def node(self, name: str) -> Node:
+        """Return a node by name; Refused names the ones there are."""
+        for node in self.nodes.values():
+            if node.name == name:
+                return node
+        known = ", ".join(sorted(node.name for node in self.nodes.values()))
+        raise Refused(f"node {name!r} is not in the cluster; its nodes are {known}")
+
+    def group(self, name: str) -> NodeGroup:
+        """Return a node group by name; Refused names the ones there are."""
+        for group in self.nodegroups.values():
+            if group.name == name:
+                return group
+        known = ", ".join(sorted(group.name for group in self.nodegroups.values()))
+        raise Refused(f"node group {name!r} is not in the cluster; its groups are {known}")
+
+    def scopes(self) -> tuple[ScopeName, ...]:
+        """Return every scope there is, the general ones first."""
+        groups = sorted(group_scope(group.name) for group in self.nodegroups.values())
+        return (ALL, MASTER_CANDIDATES, VM_CAPABLE, *groups)
+
+    def scopes_of(self, node: Node) -> tuple[ScopeName, ...]:
+        """Return the scopes one node is in, in the order of `scopes`."""
+        return tuple(self._memberships(node))
+
+    def sorted_nodes(self) -> tuple[Node, ...]:
+        return tuple(sorted(self.nodes.values(), key=lambda node: natural_key(node.name)))
+
+    def _memberships(self, node: Node) -> Iterator[ScopeName]:
+        yield ALL
+        if node.master_candidate:
+            yield MASTER_CANDIDATES
+        if node.vm_capable:
+            yield VM_CAPABLE
+        yield group_scope(self.nodegroups[node.group].name)
+
+
+def role_letter(config: ClusterConfig, node: Node) -> str:
+    """Return M, C, R, D or O, as `gnt-node list -o role` does."""
+    if node.uuid == config.cluster.master_node:
+        return "M"
+    flags = (("O", node.offline), ("D", node.drained), ("C", node.master_candidate))
+    return next((letter for letter, is_set in flags if is_set), "R")
+
+
+def natural_key(text: str) -> tuple[tuple[int, str], ...]:
+    """Sort node2 before node10, as Ganeti does."""
+    parts, digits = [], ""
+    for character in text + "\0":
+        if character.isdecimal():
+            digits += character
+            continue
+        if digits:
+            parts.append((int(digits), ""))
+            digits = ""
+        parts.append((-1, character))
+    return tuple(parts)
+
+
+def new_cluster(
+    name: str,
+    *,
+    nodes: Sequence[tuple[NodeName, str]],
+    uuids: Sequence[str],
+    now: float,
+    candidate_pool_size: int = 10,
+    master_candidates: int = 1,
+) -> ClusterConfig:
+    """Return a cluster of these (name, public key), the first of which is the master.
+
+    `uuids` are used up in order: one for the cluster, one for the default group, one per node. The first
+    `master_candidates` nodes are candidates.
+    """
+    assert len(uuids) >= len(nodes) + 2 and nodes
+    cluster_uuid, group_uuid, *node_uuids = uuids
+    members = {
+        uuid: Node(
+            name=node,
+            uuid=uuid,
+            group=group_uuid,
+            public_key=key,
+            master_candidate=index < max(master_candidates, 1),
+            ctime=now,
+            mtime=now,
+        )
+        for index, (uuid, (node, key)) in enumerate(zip(node_uuids, nodes, strict=False))
+    }
+    cluster = Cluster(
+        cluster_name=name,
+        uuid=cluster_uuid,
+        master_node=node_uuids[0],
+        candidate_pool_size=candidate_pool_size,
+        ctime=now,
+        mtime=now,
+    )
+    group = NodeGroup(name=DEFAULT_GROUP, uuid=group_uuid, ctime=now, mtime=now)
+    return ClusterConfig(cluster=cluster, nodes=members, nodegroups={group_uuid: group}, ctime=now, mtime=now)
+
+
+def to_text(config: ClusterConfig) -> str:
+    """Return config.data's text: JSON, indented for a person, keys in a stable order, one newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(config, order="deterministic"), indent=2).decode() + "\n"
+
+
+def from_text(text: str | bytes) -> ClusterConfig:
+    """Return the config in a text; Refused says at which byte or key it is damaged."""
+    try:
+        return msgspec.json.decode(text, type=ClusterConfig)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Refused(f"config.data is damaged: {error}") from error
+
+
+def with_nodes(config: ClusterConfig, nodes: Mapping[str, Node], now: float) -> ClusterConfig:
+    """Return the config with these nodes instead; the serial grows."""
+    return replace(config, nodes=dict(nodes), serial_no=config.serial_no + 1, mtime=now)
+
+
+def with_cluster(config: ClusterConfig, cluster: Cluster, now: float) -> ClusterConfig:
+    """Return the config with this cluster object instead; both serials grow."""
+    cluster = replace(cluster, serial_no=cluster.serial_no + 1, mtime=now)
+    return replace(config, cluster=cluster, serial_no=config.serial_no + 1, mtime=now)
+
+
+def _check_unique(what: str, values: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{what} {value} twice")
+        seen.add(value)

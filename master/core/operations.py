@@ -1,0 +1,250 @@
+"""What operators may change of the cluster: each takes a config and a request and returns the new config, or refuses.
+
+Nothing is written here, so a refusal leaves nothing half done. The rules for node flags are Ganeti's
+(ganeti-behaviour a.6) without its known bugs.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from master.core import candidate_pool
+from master.core.cluster import (
+    AncillaryFile,
+    ClusterConfig,
+    Node,
+    NodeGroup,
+    WithdrawnFile,
+    natural_key,
+    with_cluster,
+    with_nodes,
+)
+from protocol.errors import Refused
+from protocol.names import ManagedPath, ScopeName, group_name, group_scope, managed_path, node_name, scope_name
+from protocol.operator_messages import (
+    FileAdd,
+    FileModify,
+    FileRemove,
+    GroupAdd,
+    GroupRemove,
+    NodeAdd,
+    NodeModify,
+    NodeRemove,
+)
+
+T = TypeVar("T")
+
+WITHDRAWN_MAX = 1000
+"""How many withdrawn files are remembered; a node that was off for longer still removes them, keeping a backup."""
+
+
+def add_node(config: ClusterConfig, request: NodeAdd, *, uuid: str, now: float) -> ClusterConfig:
+    """Add a node; it becomes a master candidate at once if the pool has room (seed: shared with AddNode)."""
+    name = _checked(node_name, request.name)
+    if any(node.name == name for node in config.nodes.values()):
+        raise Refused(f"node {name} is in the cluster already")
+    _check_key_is_free(config, request.public_key, name)
+    group = config.group(request.group) if request.group else _first_group(config)
+    node = Node(
+        name=name,
+        uuid=uuid,
+        group=group.uuid,
+        public_key=request.public_key,
+        master_capable=request.master_capable,
+        vm_capable=request.vm_capable,
+        ctime=now,
+        mtime=now,
+    )
+    added = with_nodes(config, {**config.nodes, uuid: node}, now)
+    if request.master_capable and candidate_pool.has_vacancy(added):
+        added = replace(added, nodes={**added.nodes, uuid: replace(node, master_candidate=True)})
+    return added
+
+
+def modify_node(config: ClusterConfig, request: NodeModify, *, now: float) -> ClusterConfig:
+    """Change a node's flags, group or key. One request sets at most one flag; setting a role clears the former one."""
+    before = config.node(request.name)
+    _check_flags(config, request, before)
+    after = _with_flags(before, request)
+    if request.group is not None:
+        after = replace(after, group=config.group(request.group).uuid)
+    if request.public_key is not None:
+        _check_key_is_free(config, request.public_key, before.name)
+        after = replace(after, public_key=request.public_key)
+    if after == before:
+        raise Refused(f"node {before.name}: nothing to change, it is like that already")
+    becomes_able = not candidate_pool.is_eligible(before) and candidate_pool.is_eligible(after)
+    changed = {**config.nodes, before.uuid: after}
+    if becomes_able and not before.master_candidate and candidate_pool.has_vacancy(replace(config, nodes=changed)):
+        after = replace(after, master_candidate=True)
+    after = replace(after, serial_no=before.serial_no + 1, mtime=now)
+    result = with_nodes(config, {**config.nodes, before.uuid: after}, now)
+    if before.master_candidate and not after.master_candidate:
+        if request.auto_promote:
+            return _fill_pool(result, excluding=before.uuid, now=now)
+        candidate_pool.check_demotion(result, after)
+    return result
+
+
+def remove_node(config: ClusterConfig, request: NodeRemove, *, now: float) -> ClusterConfig:
+    """Remove a node and fill the candidate pool from the others."""
+    node = config.node(request.name)
+    if node.uuid == config.cluster.master_node:
+        raise Refused(f"node {node.name} is the master and cannot be removed")
+    left = {uuid: other for uuid, other in config.nodes.items() if uuid != node.uuid}
+    result = with_nodes(config, left, now)
+    return _fill_pool(result, now=now) if node.master_candidate else result
+
+
+def add_group(config: ClusterConfig, request: GroupAdd, *, uuid: str, now: float) -> ClusterConfig:
+    """Add a node group without nodes."""
+    name = _checked(group_name, request.name)
+    if any(group.name == name for group in config.nodegroups.values()):
+        raise Refused(f"node group {name} exists already")
+    group = NodeGroup(name=name, uuid=uuid, ctime=now, mtime=now)
+    return replace(config, nodegroups={**config.nodegroups, uuid: group}, serial_no=config.serial_no + 1, mtime=now)
+
+
+def remove_group(config: ClusterConfig, request: GroupRemove, *, now: float) -> ClusterConfig:
+    """Remove a node group that has neither nodes nor files; the last one stays."""
+    group = config.group(request.name)
+    nodes = [node.name for node in config.nodes.values() if node.group == group.uuid]
+    files = [file.path for file in config.cluster.ancillary_files if file.scope == group_scope(group.name)]
+    if nodes:
+        raise Refused(f"node group {group.name} still has nodes: {', '.join(sorted(nodes))}")
+    if files:
+        raise Refused(f"node group {group.name} still has files: {', '.join(sorted(files))}")
+    if len(config.nodegroups) == 1:
+        raise Refused(f"node group {group.name} is the last one; a cluster has at least one")
+    left = {uuid: other for uuid, other in config.nodegroups.items() if uuid != group.uuid}
+    return replace(config, nodegroups=left, serial_no=config.serial_no + 1, mtime=now)
+
+
+def add_file(
+    config: ClusterConfig, request: FileAdd, *, builtin: dict[ManagedPath, ScopeName], now: float
+) -> ClusterConfig:
+    """Put a file on the administrator's list. A file is in one scope (design text: "all nodes or just candidates")."""
+    path = _checked(managed_path, request.path)
+    if path in builtin:
+        raise Refused(f"{path} is shipped to {builtin[path]} already, by itself")
+    if any(file.path == path for file in config.cluster.ancillary_files):
+        scope = _listed(config, path).scope
+        raise Refused(f"{path} is on the list already, for scope {scope}; change it with: gnt-mesh file modify {path}")
+    file = AncillaryFile(
+        path=path,
+        scope=_existing_scope(config, request.scope),
+        optional=request.optional,
+        allow_empty=bool(request.allow_empty),
+    )
+    return _with_files(config, [*config.cluster.ancillary_files, file], _not_withdrawn(config, path), now)
+
+
+def modify_file(config: ClusterConfig, request: FileModify, *, now: float) -> ClusterConfig:
+    """Change the settings of a file on the list."""
+    before = _listed(config, _checked(managed_path, request.path))
+    after = replace(
+        before,
+        allow_empty=before.allow_empty if request.allow_empty is None else request.allow_empty,
+        optional=before.optional if request.optional is None else request.optional,
+        scope=before.scope if request.scope is None else _existing_scope(config, request.scope),
+    )
+    if after == before:
+        raise Refused(f"{before.path}: nothing to change, it is like that already")
+    files = [after if file.path == before.path else file for file in config.cluster.ancillary_files]
+    return _with_files(config, files, list(config.cluster.withdrawn_files), now)
+
+
+def remove_file(config: ClusterConfig, request: FileRemove, *, now: float) -> ClusterConfig:
+    """Take a file off the list: the nodes of its scope remove it, keeping a backup unless it is to be purged."""
+    file = _listed(config, _checked(managed_path, request.path))
+    withdrawn = WithdrawnFile(path=file.path, scope=file.scope, purge=request.purge)
+    files = [other for other in config.cluster.ancillary_files if other.path != file.path]
+    return _with_files(config, files, [*_not_withdrawn(config, file.path), withdrawn], now)
+
+
+def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None:
+    roles = {"master-candidate": request.master_candidate, "offline": request.offline, "drained": request.drained}
+    abilities = {"master-capable": request.master_capable, "vm-capable": request.vm_capable}
+    given = {flag: value for flag, value in {**roles, **abilities}.items() if value is not None}
+    if not given and request.group is None and request.public_key is None:
+        raise Refused(f"node {node.name}: nothing to change was given")
+    raised = [flag for flag, value in given.items() if value]
+    if len(raised) > 1:
+        raise Refused(f"node {node.name}: set one flag at a time, not {' and '.join(raised)}")
+    is_master = node.uuid == config.cluster.master_node
+    touched = [flag for flag in (*roles, "master-capable") if given.get(flag) is not None]
+    if is_master and touched:
+        raise Refused(f"node {node.name} is the master: its {', '.join(touched)} cannot be changed")
+    if request.master_candidate and not (node.master_capable or request.master_capable):
+        raise Refused(f"node {node.name} is not master-capable; first: gnt-mesh node modify --master-capable yes")
+
+
+def _with_flags(node: Node, request: NodeModify) -> Node:
+    flags = {
+        flag: value
+        for flag, value in (
+            ("master_candidate", request.master_candidate),
+            ("offline", request.offline),
+            ("drained", request.drained),
+            ("master_capable", request.master_capable),
+            ("vm_capable", request.vm_capable),
+        )
+        if value is not None
+    }
+    for role in ("master_candidate", "offline", "drained"):
+        if flags.get(role):
+            flags = {"master_candidate": False, "offline": False, "drained": False, **flags}
+    if flags.get("master_capable") is False:
+        flags["master_candidate"] = False
+    return replace(node, **flags)  # type: ignore[arg-type]  # every flag is a bool field of Node
+
+
+def _fill_pool(config: ClusterConfig, *, now: float, excluding: str = "") -> ClusterConfig:
+    promoted = {
+        node.uuid: replace(node, serial_no=node.serial_no + 1, mtime=now)
+        for node in candidate_pool.to_promote(config, excluding=excluding)
+    }
+    return replace(config, nodes={**config.nodes, **promoted})
+
+
+def _with_files(
+    config: ClusterConfig, files: list[AncillaryFile], withdrawn: list[WithdrawnFile], now: float
+) -> ClusterConfig:
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    kept = tuple(withdrawn[-WITHDRAWN_MAX:])
+    return with_cluster(config, replace(config.cluster, ancillary_files=ordered, withdrawn_files=kept), now)
+
+
+def _not_withdrawn(config: ClusterConfig, path: ManagedPath) -> list[WithdrawnFile]:
+    return [file for file in config.cluster.withdrawn_files if file.path != path]
+
+
+def _listed(config: ClusterConfig, path: ManagedPath) -> AncillaryFile:
+    for file in config.cluster.ancillary_files:
+        if file.path == path:
+            return file
+    raise Refused(f"{path} is not on the list of managed files; see: gnt-mesh file list")
+
+
+def _existing_scope(config: ClusterConfig, scope: str) -> ScopeName:
+    name = _checked(scope_name, scope)
+    if name not in config.scopes():
+        raise Refused(f"scope {scope} does not exist; there are {', '.join(config.scopes())}")
+    return name
+
+
+def _first_group(config: ClusterConfig) -> NodeGroup:
+    return min(config.nodegroups.values(), key=lambda group: (group.ctime, natural_key(group.name)))
+
+
+def _check_key_is_free(config: ClusterConfig, public_key: str, name: str) -> None:
+    for node in config.nodes.values():
+        if public_key and node.public_key == public_key and node.name != name:
+            raise Refused(f"this public key is already the one of node {node.name}")
+
+
+def _checked(check: Callable[[str], T], text: str) -> T:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise Refused(str(error)) from error

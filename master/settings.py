@@ -1,0 +1,63 @@
+"""The knobs of the master daemon and of the operator's tool, each from one TOML file, with every default here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol import settings_file
+
+OPERATOR_SETTINGS_FILE: Final = "operator.toml"
+OPERATOR_SETTINGS: Final = Path("/etc/gnt-mesh") / OPERATOR_SETTINGS_FILE
+MASTER_SETTINGS: Final = Path("/etc/gnt-mesh/master.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterSettings:
+    """What the master daemon needs to know before it can read anything else."""
+
+    server: str
+    seed_file: Path
+    system_seed_file: Path
+    broker_nodes_file: Path
+    """The part of the broker's configuration that the master writes: one user per node."""
+    root: Path = Path("/")
+    """Where the sources are: the root of the master's own node."""
+    state_dir: Path = Path("/var/lib/gnt-mesh/master")
+    config_data: Path = Path("/var/lib/ganeti/config.data")
+    """As a managed path, below `root`."""
+    watch_step_ms: int = 10
+    """A source counts as changed once this long passed without another change."""
+    watch_debounce_ms: int = 100
+    """However long changes go on, look after this long."""
+    rescan_interval_s: float = 60.0
+    """A full look at every source, with up to a fifth more at random."""
+    beat_interval_s: float = 2.0
+    patrol_interval_s: float = 10.0
+    """How often what is on the bus is compared with what should be."""
+    silent_after_s: float = 12.0
+    """A node that has said nothing for this long is not online."""
+    file_size_bytes_max: int = 1024 * 1024 * 1024
+    history_generations: int = 50
+    """How many generations stay on the master's disk, contents included."""
+
+    def __post_init__(self) -> None:
+        if self.history_generations < 1 or self.watch_step_ms < 1 or self.beat_interval_s <= 0:
+            raise ValueError("history_generations, watch_step_ms and beat_interval_s are positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """Where the operator's tool finds the mesh, and as whom."""
+
+    server: str
+    seed_file: Path
+
+
+def master_settings(path: Path) -> MasterSettings:
+    """Return the master's settings; Refused names the file, the key and the reason."""
+    return settings_file.read(path, MasterSettings)
+
+
+def operator_settings(path: Path) -> OperatorSettings:
+    """Return the operator's settings; Refused names the file, the key and the reason."""
+    return settings_file.read(path, OperatorSettings)

@@ -1,0 +1,144 @@
+"""What the master keeps on its own disk: the authority from which everything on the bus can be made again.
+
+config.data below the node's root; in the state directory the history of generations and, by hash, every content that
+a kept generation names. Written durably, read whole at the start.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from master.core.cluster import ClusterConfig, from_text, to_text
+from protocol import durable
+from protocol.errors import Refused, Unavailable
+from protocol.messages import Manifest
+from protocol.names import Digest, ScopeName
+
+READ_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One entry of the history: the manifests that changed, complete, and why."""
+
+    generation: int
+    time: float
+    who: str
+    why: str
+    manifests: tuple[Manifest, ...]
+
+
+class Store:
+    """Every method blocks for as long as the disk does; OSErrors arrive as Unavailable."""
+
+    def __init__(self, state_dir: Path, config_data: Path) -> None:
+        self._config_data = config_data
+        self._history_dir = state_dir / "history"
+        self._blobs_dir = state_dir / "blobs"
+        self._history: dict[int, Generation] = {}
+
+    def open(self) -> ClusterConfig:
+        """Return the cluster config and read the history. Refused if either is missing or damaged."""
+        try:
+            text = self._config_data.read_bytes()
+        except FileNotFoundError:
+            raise Refused(f"{self._config_data}: there is no cluster here; the master's node has one") from None
+        except OSError as error:
+            raise Refused(f"{self._config_data}: {error.strerror}") from error
+        config = from_text(text)
+        for directory in (self._history_dir, self._blobs_dir):
+            durable.make_directory(directory)
+            durable.sweep(directory)
+        for path in sorted(self._history_dir.glob("*.json")):
+            self._read_generation(path)
+        return config
+
+    def save_config(self, config: ClusterConfig) -> None:
+        """Replace config.data."""
+        try:
+            save_config(self._config_data, config)
+        except OSError as error:
+            raise Unavailable(f"cannot write {self._config_data}: {error.strerror}") from error
+
+    @property
+    def generation(self) -> int:
+        """The last generation, 0 before the first."""
+        return max(self._history, default=0)
+
+    @property
+    def kept(self) -> int:
+        """How many generations the history holds."""
+        return len(self._history)
+
+    def manifests(self) -> dict[ScopeName, Manifest]:
+        """Return the newest manifest of every scope in the history."""
+        newest: dict[ScopeName, Manifest] = {}
+        for number in sorted(self._history):
+            newest |= {manifest.scope: manifest for manifest in self._history[number].manifests}
+        return newest
+
+    def add_generation(self, entry: Generation) -> None:
+        """Make a generation durable. Only then may it be published."""
+        path = self._history_dir / f"{entry.generation:012d}.json"
+        text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
+        try:
+            durable.write_file(path, text + b"\n")
+        except OSError as error:
+            raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+        self._history[entry.generation] = entry
+
+    def collect(self, keep: int, scopes: Iterable[ScopeName]) -> set[Digest]:
+        """Forget generations beyond the newest `keep` and contents that no kept one names; return the latter.
+
+        A generation that holds the newest manifest of one of `scopes` is kept however old it is.
+        """
+        current = {scope: self._newest_of(scope) for scope in scopes}
+        for number in sorted(self._history)[: max(len(self._history) - keep, 0)]:
+            if number not in current.values():
+                del self._history[number]
+                (self._history_dir / f"{number:012d}.json").unlink(missing_ok=True)
+        named = {
+            entry.digest for kept in self._history.values() for manifest in kept.manifests for entry in manifest.files
+        }
+        unnamed = {Digest(path.name) for path in self._blobs_dir.iterdir() if path.name not in named}
+        for digest in unnamed:
+            self.blob_path(digest).unlink(missing_ok=True)
+        return unnamed
+
+    def blob_path(self, digest: Digest) -> Path:
+        return self._blobs_dir / digest
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self._blobs_dir
+
+    def is_intact(self, digest: Digest) -> bool:
+        """True if the content is here and its hash is right: read in full."""
+        hasher = hashlib.sha256()
+        try:
+            with self.blob_path(digest).open("rb") as file:
+                while part := file.read(READ_BYTES):
+                    hasher.update(part)
+        except OSError:
+            return False
+        return hasher.hexdigest() == digest
+
+    def _newest_of(self, scope: ScopeName) -> int | None:
+        holding = (n for n, entry in self._history.items() if any(m.scope == scope for m in entry.manifests))
+        return max(holding, default=None)
+
+    def _read_generation(self, path: Path) -> None:
+        try:
+            entry = msgspec.json.decode(path.read_bytes(), type=Generation)
+        except (OSError, msgspec.DecodeError, ValueError) as error:
+            raise Refused(f"{path} is damaged: {error}; move it away to go on without this generation") from error
+        self._history[entry.generation] = entry
+
+
+def save_config(path: Path, config: ClusterConfig) -> None:
+    """Write config.data durably, for its owner and group alone."""
+    durable.make_directory(path.parent, mode=0o755)
+    durable.write_file(path, to_text(config).encode(), mode=0o640)

@@ -1,0 +1,49 @@
+"""The agent's own knobs, from one TOML file that only this node's administrator writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protocol import settings_file
+from protocol.names import NodeName, node_name
+
+AGENT_SETTINGS: Final = Path("/etc/gnt-mesh/agent.toml")
+
+ALLOWED_PATHS: Final = ("/etc", "/var/lib/ganeti", "/usr/local", "/opt", "/srv")
+
+PROTECTED_PATHS: Final = ("/etc/gnt-mesh", "/var/lib/gnt-mesh")
+"""The mesh's own keys, settings and records: never written on the master's word, whatever is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What the agent needs to know before it can hear the master, and what it refuses to do even then."""
+
+    node: NodeName
+    server: str
+    seed_file: Path
+    root: Path = Path("/")
+    """Below it lies every path the node speaks of."""
+    state_dir: Path = Path("/var/lib/gnt-mesh/agent")
+    allowed_paths: tuple[str, ...] = ALLOWED_PATHS
+    """Only files below one of these are ever written (design, D5)."""
+    watch_step_ms: int = 200
+    """How long after a change by hand it is looked at; smaller costs more when idle."""
+    rescan_interval_s: float = 600.0
+    """Every managed file is looked at this often even if no change was seen, with up to a fifth more at random."""
+    beat_interval_s: float = 4.0
+    """How often the status is repeated."""
+    deaf_after_s: float = 4.0
+    """Without a beat of a scope for this long its subscription counts as dead: look and subscribe again."""
+    retry_first_s: float = 1.0
+    retry_longest_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        node_name(self.node)
+        if not all(path.startswith("/") for path in self.allowed_paths):
+            raise ValueError("allowed_paths: absolute paths only")
+
+
+def agent_settings(path: Path) -> AgentSettings:
+    """Return the agent's settings; Refused names the file, the key and the reason."""
+    return settings_file.read(path, AgentSettings)
