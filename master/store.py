@@ -26,7 +26,6 @@ class Generation:
 
     generation: int
     time: float
-    who: str
     why: str
     manifests: tuple[Manifest, ...]
 
@@ -103,7 +102,11 @@ class Store:
         named = {
             entry.digest for kept in self._history.values() for manifest in kept.manifests for entry in manifest.files
         }
-        unnamed = {Digest(path.name) for path in self._blobs_dir.iterdir() if path.name not in named}
+        unnamed = {
+            Digest(path.name)
+            for path in self._blobs_dir.iterdir()
+            if path.name not in named and not durable.is_temporary(path.name)
+        }
         for digest in unnamed:
             self.blob_path(digest).unlink(missing_ok=True)
         return unnamed

@@ -80,7 +80,7 @@ class BlobAsked:
 AgentEvent = Connected | Disconnected | Garbled | ScopeBell | NodeBell
 MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked
 
-Handler = Callable[[object], Awaitable[object]]
+Handler = Callable[..., Awaitable[object]]
 """Takes the decoded request, returns the reply; raises `Refused` with the sentence for the operator."""
 
 
@@ -126,6 +126,9 @@ class MasterBus(Protocol):
 
     async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
         """Store a content from a file, unless the scope already has all of it."""
+
+    async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
+        """Remove one blob of a scope, complete or not."""
 
     async def keep_blobs(self, scope: ScopeName, contents: Collection[Digest]) -> int:
         """Remove every blob of a scope that is not in `contents`; return how many were removed."""

@@ -46,6 +46,8 @@ class Known:
 
     scope: ScopeName
     digest: Digest
+    is_intent: bool = False
+    """Noted before the write, not yet after it: the file is the mesh's only if it has this digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def reconcile(
     differing = {path: want for path, want in wanted.items() if not is_as_wanted(want.entry, found[path])}
     if holds_sources:
         return Plan(errors=tuple((path, _source_reason(found[path])) for path in sorted(differing)))
-    surplus = sorted(path for path in known if path not in wanted and found[path].kind != "absent")
+    surplus = sorted(path for path in known if path not in wanted and is_ours(found[path], known[path]))
     holders = {here.digest: path for path, here in sorted(found.items(), reverse=True) if here.kind == "file"}
     blocked = [(path, found[path].reason) for path in (*differing, *surplus) if found[path].kind == "blocked"]
     return Plan(
@@ -136,6 +138,11 @@ def is_as_wanted(entry: FileEntry, here: Found) -> bool:
         and here.owner == entry.owner
         and here.group == entry.group
     )
+
+
+def is_ours(here: Found, known: Known) -> bool:
+    """True if something is there that the mesh wrote, or that took the place of what it wrote."""
+    return here.kind != "absent" and not (known.is_intent and here.digest != known.digest)
 
 
 def _removal(path: ManagedPath, known: Known, withdrawal: Withdrawal | None) -> Remove:

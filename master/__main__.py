@@ -1,0 +1,77 @@
+"""`gnt-mesh-master`: settings, logs, signals, adapters. Composition only; the one place that chooses NATS."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from master import logs
+from master.api import Api
+from master.daemon import MasterDaemon
+from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
+from master.sources import Sources
+from master.store import Store
+from protocol import identity, readiness
+from protocol.errors import Refused
+from protocol.nats_bus.master import NatsMasterBus
+
+CONFIGURATION_ERROR = 78
+"""sysexits' EX_CONFIG: to start again does not help."""
+
+
+def main() -> None:
+    """Run the master until SIGTERM or SIGINT. Exit 78 with one sentence if its configuration is at fault."""
+    parser = argparse.ArgumentParser(prog="gnt-mesh-master", description=main.__doc__)
+    parser.add_argument("--settings", type=Path, default=MASTER_SETTINGS, help="the settings file (%(default)s)")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    arguments = parser.parse_args()
+    logs.set_up(arguments.log_format)
+    try:
+        asyncio.run(serve(master_settings(arguments.settings)))
+    except Refused as error:
+        sys.stderr.write(f"gnt-mesh-master: {error}\n")
+        sys.exit(CONFIGURATION_ERROR)
+
+
+async def serve(settings: MasterSettings) -> None:
+    """Read the disk, connect, and run until a signal asks to stop."""
+    # A read lease (sources) is broken with this signal, whose default is to end the process.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    store = Store(settings.state_dir, settings.root / str(settings.config_data).lstrip("/"))
+    config = store.open()
+    sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
+    daemon = MasterDaemon(settings, config, store, sources)
+    bus = NatsMasterBus(
+        settings.server,
+        identity.read_seed(settings.seed_file),
+        identity.read_seed(settings.system_seed_file),
+        daemon.hear,
+        version=version("gnt-mesh"),
+    )
+    serving = asyncio.create_task(_connect_and_run(daemon, bus))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        structlog.get_logger().info("master_stopped")
+    finally:
+        readiness.notify("STOPPING=1")
+        await bus.close()
+
+
+async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus) -> None:
+    async def serve_operators() -> None:
+        await bus.serve(Api(daemon, version=version("gnt-mesh")).handlers())
+        readiness.notify("READY=1")
+
+    await bus.open()
+    await daemon.run(bus, serve_operators)
+
+
+if __name__ == "__main__":
+    main()

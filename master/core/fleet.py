@@ -1,0 +1,177 @@
+"""What the nodes have said, held against what they should have: presence, receipts, what a goal still misses. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from master.core.cluster import ClusterConfig, Node, role_letter
+from protocol.messages import Manifest, Refusals, Status
+from protocol.names import NodeName, ScopeName
+from protocol.operator_messages import Goal, Missing, NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One node's last status, when it came, and whether its connection has ended since."""
+
+    status: Status
+    heard_s: float
+    has_left: bool = False
+
+
+class Fleet:
+    """All presences. Times are the caller's, in seconds of one clock that never runs backwards."""
+
+    def __init__(self, *, silent_after_s: float) -> None:
+        self._silent_after_s = silent_after_s
+        self._presences: dict[NodeName, Presence] = {}
+
+    def hear(self, status: Status, now_s: float) -> bool:
+        """Take in a status; return whether it says anything but that the node is still there."""
+        before = self._presences.get(status.node)
+        if before and before.status.boot == status.boot and before.status.sequence >= status.sequence:
+            return False
+        was_online = before is not None and self._is_fresh(before, now_s)
+        self._presences[status.node] = Presence(status, now_s)
+        same = before is not None and replace(before.status, sequence=status.sequence) == status
+        return not (same and was_online)
+
+    def recall(self, status: Status) -> None:
+        """Take in what a node said before this master started: known, but not present."""
+        self._presences.setdefault(status.node, Presence(status, float("-inf"), has_left=True))
+
+    def leave(self, node: NodeName) -> None:
+        """The node's connection has ended."""
+        if node in self._presences:
+            self._presences[node] = replace(self._presences[node], has_left=True)
+
+    def forget(self, node: NodeName) -> None:
+        self._presences.pop(node, None)
+
+    def status(self, node: NodeName) -> Status | None:
+        """Return the last status of a node, None if it has never given one."""
+        presence = self._presences.get(node)
+        return presence.status if presence else None
+
+    def is_online(self, node: NodeName, now_s: float) -> bool:
+        presence = self._presences.get(node)
+        return presence is not None and self._is_fresh(presence, now_s)
+
+    def turned_silent(self, then_s: float, now_s: float) -> bool:
+        """True if some node counted as online at `then_s` and does not any more."""
+        return any(self.is_online(node, then_s) and not self.is_online(node, now_s) for node in self._presences)
+
+    def info(
+        self, config: ClusterConfig, node: Node, manifests: Mapping[ScopeName, Manifest], now_s: float
+    ) -> NodeInfo:
+        """Return all that operators may want to know of one node."""
+        presence = self._presences.get(node.name)
+        status = presence.status if presence else None
+        scopes = config.scopes_of(node)
+        everything = Goal(
+            epoch=config.cluster.epoch,
+            generations={scope: manifests[scope].generation for scope in scopes if scope in manifests},
+            serials={node.name: node.serial_no},
+        )
+        missing = list(self._missing_of(config, node, everything, now_s))
+        errors = status.errors if status else ()
+        return NodeInfo(
+            name=node.name,
+            uuid=node.uuid,
+            role=role_letter(config, node),
+            group=config.nodegroups[node.group].name,
+            master_capable=node.master_capable,
+            vm_capable=node.vm_capable,
+            public_key=node.public_key,
+            scopes=scopes,
+            serial=node.serial_no,
+            online=self.is_online(node.name, now_s),
+            in_sync=not missing and not errors,
+            generations={receipt.scope: receipt.generation for receipt in status.receipts} if status else {},
+            holding=status.holding if status else (),
+            errors=errors,
+            errors_count=status.errors_count if status else 0,
+            refusals=status.refusals if status else Refusals(),
+            last_seen_s=self._silence_s(presence, now_s),
+            agent_version=status.agent_version if status else "",
+        )
+
+    def missing(self, config: ClusterConfig, goal: Goal, now_s: float) -> tuple[Missing, ...]:
+        """Return every reason why a goal is not reached; nothing if it is. Never yes while a node is behind.
+
+        Nodes that are marked offline count only if the goal names them.
+        """
+        return tuple(
+            reason for node in nodes_of(config, goal) for reason in self._missing_of(config, node, goal, now_s)
+        )
+
+    def _missing_of(self, config: ClusterConfig, node: Node, goal: Goal, now_s: float) -> Iterable[Missing]:
+        presence = self._presences.get(node.name)
+        if node.offline:
+            yield Missing(node=node.name, reason="is marked offline: it gets what it misses once it is online again")
+            return
+        if presence is None or not self._is_fresh(presence, now_s):
+            yield Missing(node=node.name, reason=self._why_silent(node, presence, now_s))
+            return
+        status = presence.status
+        if status.serial < goal.serials.get(node.name, 0):
+            yield Missing(node=node.name, reason="does not act on its new role yet")
+            return
+        if goal.looks and status.look != goal.looks:
+            yield Missing(node=node.name, reason="is still reading its files again")
+            return
+        yield from self._behind(config, node, goal, status)
+
+    def _behind(self, config: ClusterConfig, node: Node, goal: Goal, status: Status) -> Iterable[Missing]:
+        scopes = config.scopes_of(node)
+        for scope in scopes:
+            wanted = goal.generations.get(scope)
+            receipt = status.receipt(scope)
+            if wanted is None or (receipt and receipt.version >= (goal.epoch, wanted)):
+                continue
+            errors = [error for error in status.errors if error.scope in (scope, "")]
+            for error in errors:
+                yield Missing(node=node.name, scope=scope, path=error.path, reason=error.reason)
+            if not errors:
+                have = f"has generation {receipt.generation}" if receipt else "has no complete generation"
+                yield Missing(node=node.name, scope=scope, reason=f"{have}, not {wanted} yet")
+        if node.name in goal.serials:
+            for scope in status.holding:
+                if scope not in scopes:
+                    yield from self._still_holding(node, scope, status)
+
+    def _still_holding(self, node: Node, scope: ScopeName, status: Status) -> Iterable[Missing]:
+        errors = [error for error in status.errors if error.scope == scope]
+        for error in errors:
+            yield Missing(node=node.name, scope=scope, path=error.path, reason=error.reason)
+        if not errors:
+            yield Missing(node=node.name, scope=scope, reason="still holds files of a scope it has left")
+
+    def _is_fresh(self, presence: Presence, now_s: float) -> bool:
+        return not presence.has_left and now_s - presence.heard_s <= self._silent_after_s
+
+    def _silence_s(self, presence: Presence | None, now_s: float) -> float | None:
+        if presence is None or presence.heard_s == float("-inf"):
+            return None
+        return max(now_s - presence.heard_s, 0.0)
+
+    def _why_silent(self, node: Node, presence: Presence | None, now_s: float) -> str:
+        if not node.public_key:
+            return "has not joined yet: its agent has no key in the cluster"
+        silence_s = self._silence_s(presence, now_s)
+        if presence is None or silence_s is None:
+            return "has not reported since the master started"
+        end = "its connection ended" if presence.has_left else "it says nothing"
+        return f"is not online: {end}, last heard {silence_s:.0f} s ago"
+
+
+def nodes_of(config: ClusterConfig, goal: Goal) -> tuple[Node, ...]:
+    """Return the nodes that count for a goal: those it names, else all of its scopes that are not offline."""
+    if goal.nodes:
+        named = [node for node in config.sorted_nodes() if node.name in goal.nodes]
+    else:
+        named = [node for node in config.sorted_nodes() if not node.offline]
+    return tuple(
+        node
+        for node in named
+        if node.name in goal.serials or goal.looks or set(config.scopes_of(node)) & goal.generations.keys()
+    )

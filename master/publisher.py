@@ -1,0 +1,204 @@
+"""Carries what should be true from the master's disk to the bus, and finds out where the bus says something else.
+
+Everything here may be repeated at any time: what is on the bus already is left alone, what is missing or different is
+stored again. Unavailable travels up; the daemon then calls `restore` until it succeeds.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from master.core import broker_config
+from master.core.cluster import ClusterConfig, Node
+from master.core.plan import Publication
+from master.store import Store
+from protocol import codec, durable
+from protocol.bus import MasterBus
+from protocol.errors import DecodeError, Unavailable
+from protocol.messages import Assignment, FileEntry, FileEvent, Manifest, ManifestHead, NodeBell, ScopeBell
+from protocol.names import Digest, NodeName, ScopeName
+
+Manifests = Mapping[ScopeName, Manifest]
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """The master's hand on the bus. `refuse` is told of messages on the bus that are not the master's."""
+
+    def __init__(
+        self, bus: MasterBus, store: Store, broker_nodes_file: Path, *, refuse: Callable[[str, str], None]
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._broker_nodes_file = broker_nodes_file
+        self._refuse = refuse
+        self._previous: dict[ScopeName, Manifest] = {}
+        self._digests: dict[ScopeName, tuple[Manifest, str]] = {}
+        self._swept: dict[ScopeName, tuple[int, int]] = {}
+
+    async def restore(self, config: ClusterConfig, manifests: Manifests, *, afresh: bool) -> tuple[int, int]:
+        """Make the bus say what the disk says. Return the highest generation and assignment serial found ahead of it.
+
+        (0, 0) means that nothing on the bus was ahead, as it should be; otherwise the caller must go beyond both.
+        """
+        await self._bus.prepare(config.scopes(), afresh=afresh)
+        self.write_broker_nodes(config)
+        await self._bus.reload_broker()
+        ahead = [await self._restore_scope(manifest) for manifest in manifests.values()]
+        serials = [await self._restore_assignment(config, node) for node in config.nodes.values()]
+        for manifest in manifests.values():
+            await self.ring(manifest)
+        await self._bus.ring_cluster()
+        return max(ahead, default=0), max(serials, default=0)
+
+    async def publish(self, publication: Publication, before: Manifests) -> None:
+        """Store contents, then events and manifests, then ring: nobody hears of what cannot be fetched yet."""
+        for manifest in publication.manifests:
+            if manifest.scope in before:
+                self._previous[manifest.scope] = before[manifest.scope]
+            await self._put_blobs(manifest.scope, [e.entry for e in _events_of(manifest, publication) if e.entry])
+        for manifest in publication.manifests:
+            await self._bus.publish(manifest, _events_of(manifest, publication))
+            await self.ring(manifest)
+
+    async def patrol(self, config: ClusterConfig, manifests: Manifests) -> bool:
+        """Return whether the bus still says what it should; remove contents that nobody needs any more."""
+        for scope in config.scopes():
+            head = await self._head(scope)
+            if scope not in manifests or head is None or not self._is_head_of(head, manifests[scope]):
+                return False
+            if self._swept.get(scope) != head.version:
+                await self._bus.keep_blobs(scope, self._needed(manifests[scope]) | {head.digest})
+                self._swept[scope] = head.version
+        return True
+
+    async def assign(self, config: ClusterConfig, nodes: Collection[Node]) -> None:
+        """Store the assignments of these nodes and ring each of them."""
+        for node in nodes:
+            await self._bus.assign(assignment_of(config, node))
+        for node in nodes:
+            await self.ring_node(config, node)
+
+    async def unassign(self, name: NodeName) -> None:
+        await self._bus.unassign(name)
+
+    async def open_scopes(self, scopes: Sequence[ScopeName]) -> None:
+        """Make the streams of scopes that are new."""
+        await self._bus.prepare(scopes)
+
+    async def drop_scope(self, scope: ScopeName) -> None:
+        self._previous.pop(scope, None)
+        await self._bus.drop_scope(scope)
+
+    async def let_in(self, config: ClusterConfig) -> None:
+        """Have the broker enforce the config's nodes and scopes; when this returns it does."""
+        if self.write_broker_nodes(config):
+            await self._bus.reload_broker()
+
+    def write_broker_nodes(self, config: ClusterConfig) -> bool:
+        """Write the broker's list of nodes; return whether it changed."""
+        members = [
+            (node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes() if node.public_key
+        ]
+        text = broker_config.render_nodes(members).encode()
+        try:
+            if self._broker_nodes_file.exists() and self._broker_nodes_file.read_bytes() == text:
+                return False
+            durable.write_file(self._broker_nodes_file, text)
+        except OSError as error:
+            raise Unavailable(f"cannot write {self._broker_nodes_file}: {error.strerror}") from error
+        return True
+
+    async def ring(self, manifest: Manifest, *, is_beat: bool = False) -> None:
+        bell = ScopeBell(scope=manifest.scope, epoch=manifest.epoch, generation=manifest.generation, is_beat=is_beat)
+        await self._bus.ring(bell)
+
+    async def ring_node(self, config: ClusterConfig, node: Node, *, look: str = "") -> None:
+        await self._bus.ring(NodeBell(node=node.name, epoch=config.cluster.epoch, serial=node.serial_no, look=look))
+
+    async def restore_blob(self, manifest: Manifest, digest: Digest) -> None:
+        """Store one content of a scope again, from scratch, that a node could not get; then ring."""
+        entries = [entry for entry in manifest.files if entry.digest == digest]
+        if entries:
+            await self._bus.prepare([manifest.scope])
+            await self._bus.drop_blob(manifest.scope, digest)
+            await self._put_blobs(manifest.scope, entries[:1])
+            await self.ring(manifest)
+
+    async def _restore_scope(self, manifest: Manifest) -> int:
+        """Publish a scope again unless it is there; return the generation on the bus if that is ahead, else 0."""
+        head = await self._head(manifest.scope)
+        if head and head.version > manifest.version:
+            return head.generation
+        await self._put_blobs(manifest.scope, manifest.files)
+        if head is None or not self._is_head_of(head, manifest):
+            events = [
+                FileEvent(
+                    scope=manifest.scope,
+                    epoch=manifest.epoch,
+                    generation=entry.generation,
+                    path=entry.path,
+                    change="changed",
+                    entry=entry,
+                )
+                for entry in manifest.files
+            ]
+            await self._bus.publish(manifest, events)
+            log.info("scope_restored", scope=manifest.scope, generation=manifest.generation, files=len(events))
+        return 0
+
+    async def _restore_assignment(self, config: ClusterConfig, node: Node) -> int:
+        try:
+            stored = await self._bus.assignment(node.name)
+        except DecodeError as error:
+            self._refuse(f"assignment of {node.name}", str(error))
+            stored = None
+        wanted = assignment_of(config, node)
+        if stored and stored.version > wanted.version:
+            return stored.serial
+        if stored != wanted:
+            await self._bus.assign(wanted)
+        await self.ring_node(config, node)
+        return 0
+
+    async def _head(self, scope: ScopeName) -> ManifestHead | None:
+        try:
+            return await self._bus.head(scope)
+        except DecodeError as error:
+            self._refuse(f"manifest of {scope}", str(error))
+            return None
+
+    def _is_head_of(self, head: ManifestHead, manifest: Manifest) -> bool:
+        known = self._digests.get(manifest.scope)
+        if known is None or known[0] is not manifest:
+            known = (manifest, hashlib.sha256(codec.encode(manifest)).hexdigest())
+            self._digests[manifest.scope] = known
+        return head.version == manifest.version and head.digest == known[1]
+
+    def _needed(self, manifest: Manifest) -> set[Digest]:
+        """Contents of this generation and the one before, which some node may be fetching."""
+        before = self._previous.get(manifest.scope)
+        return {entry.digest for entry in (*manifest.files, *(before.files if before else ()))}
+
+    async def _put_blobs(self, scope: ScopeName, entries: Sequence[FileEntry]) -> None:
+        for digest, size_bytes in {entry.digest: entry.size_bytes for entry in entries}.items():
+            await self._bus.put_blob(scope, digest, self._store.blob_path(digest), size_bytes)
+
+
+def assignment_of(config: ClusterConfig, node: Node) -> Assignment:
+    """Return what a node is told of its role."""
+    return Assignment(
+        node=node.name,
+        epoch=config.cluster.epoch,
+        serial=node.serial_no,
+        scopes=config.scopes_of(node),
+        is_master=node.uuid == config.cluster.master_node,
+        is_offline=node.offline,
+    )
+
+
+def _events_of(manifest: Manifest, publication: Publication) -> list[FileEvent]:
+    return [event for event in publication.events if event.scope == manifest.scope]

@@ -1,0 +1,190 @@
+"""Reads the files to be distributed from the master's own disk, and stores their contents by hash.
+
+A file is taken only while nobody has it open for writing and only if size, times and inode are the same before and
+after: a half-written file is never published. What a content costs is one read, which hashes and stores it at once.
+"""
+
+import errno
+import fcntl
+import grp
+import hashlib
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from master.core.plan import Source
+from protocol import durable
+from protocol.names import Digest, ManagedPath
+
+READ_BYTES = 1024 * 1024
+
+RACY_NS = 50_000_000
+"""A file that changed less than this before it was read could change again without its times showing it."""
+
+BEING_WRITTEN = "is being written on the master"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells an unchanged file without reading it."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Fingerprint":
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Sources:
+    """The sources below one root. Blocking; called from one thread at a time."""
+
+    def __init__(self, root: Path, blobs_dir: Path, *, size_bytes_max: int) -> None:
+        self._root = root
+        self._blobs_dir = blobs_dir
+        self._size_bytes_max = size_bytes_max
+        self._seen: dict[ManagedPath, tuple[Fingerprint, Source]] = {}
+
+    def real(self, path: ManagedPath) -> Path:
+        """Return where a managed path lies on this machine."""
+        return self._root / path[1:]
+
+    def managed(self, real: Path) -> ManagedPath | None:
+        """Return the managed path of a real one, None if it is not below the root."""
+        return ManagedPath(f"/{real.relative_to(self._root)}") if real.is_relative_to(self._root) else None
+
+    def read(self, paths: Iterable[ManagedPath]) -> dict[ManagedPath, Source]:
+        """Return what is at each path. A content that was not seen before is stored before this returns."""
+        return {path: self._read(path) for path in paths}
+
+    def forget(self, path: ManagedPath) -> None:
+        """Read this path's content again next time, even if nothing about it changed."""
+        self._seen.pop(path, None)
+
+    def directories(self, paths: Iterable[ManagedPath]) -> set[Path]:
+        """Return the directories to watch: each path's own, or the nearest one that exists."""
+        found = set()
+        for path in paths:
+            directory = self.real(path).parent
+            while not directory.is_dir() and directory != directory.parent:
+                directory = directory.parent
+            found.add(directory)
+        return found
+
+    def _read(self, path: ManagedPath) -> Source:
+        try:
+            fd = os.open(self.real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            self.forget(path)
+            return Source("absent")
+        except OSError as error:
+            return Source("unusable", reason=_why_not_opened(error))
+        try:
+            return self._read_open(path, fd)
+        except OSError as error:
+            return Source("unusable", reason=f"cannot be read on the master: {error.strerror}")
+        finally:
+            os.close(fd)
+
+    def _read_open(self, path: ManagedPath, fd: int) -> Source:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            return Source("unusable", reason="is not a regular file on the master")
+        if before.st_size > self._size_bytes_max:
+            return Source("unusable", reason=f"has {before.st_size} bytes, limit {self._size_bytes_max}")
+        seen = self._seen.get(path)
+        if seen and seen[0] == Fingerprint.of(before):
+            return seen[1]
+        if _has_writer(fd):
+            return Source("unsettled", reason=BEING_WRITTEN)
+        digest = self._store(fd)
+        after = os.fstat(fd)
+        if digest is None or Fingerprint.of(after) != Fingerprint.of(before) or _has_writer(fd):
+            return Source("unsettled", reason=BEING_WRITTEN)
+        source = Source(
+            "ready",
+            digest=digest,
+            size_bytes=after.st_size,
+            mode=stat.S_IMODE(after.st_mode),
+            owner=_owner(after.st_uid),
+            group=_group(after.st_gid),
+        )
+        self._note(path, after, source)
+        return source
+
+    def _note(self, path: ManagedPath, status: os.stat_result, source: Source) -> None:
+        """Remember the content by its fingerprint, unless a change within the clock's grain could hide in it."""
+        age_ns = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
+        if age_ns > RACY_NS:
+            self._seen[path] = (Fingerprint.of(status), source)
+        else:
+            self.forget(path)
+
+    def _store(self, fd: int) -> Digest | None:
+        """Copy the content into the store under its hash; None if its size changed meanwhile."""
+        hasher = hashlib.sha256()
+        temporary = self._blobs_dir / durable.temporary_name()
+        size = os.fstat(fd).st_size
+        copied = 0
+        try:
+            with temporary.open("xb") as copy:
+                while part := os.read(fd, READ_BYTES):
+                    hasher.update(part)
+                    copied += len(part)
+                    copy.write(part)
+                copy.flush()
+                digest = Digest(hasher.hexdigest())
+                if copied != size or (self._blobs_dir / digest).exists():
+                    temporary.unlink()
+                    return digest if copied == size else None
+                os.fsync(copy.fileno())
+            temporary.rename(self._blobs_dir / digest)
+            durable.sync_directory(self._blobs_dir)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return digest
+
+
+def _has_writer(fd: int) -> bool:
+    """True if somebody has the file open for writing.
+
+    The kernel grants a read lease only while nobody does. It is given back at once, so that no writer ever waits for
+    it. Where leases cannot be had (a foreign file without privilege, some file systems) the answer is False, and the
+    comparison of times and size before and after has to do.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _why_not_opened(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a symbolic link on the master; manage the file it points to"
+    if error.errno == errno.ENXIO:
+        return "is not a regular file on the master"
+    return f"cannot be read on the master: {error.strerror}"
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

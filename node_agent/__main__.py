@@ -1,0 +1,93 @@
+"""`gnt-mesh-agent`: settings, logs, signals, adapters. Composition only; also the one place that chooses NATS."""
+
+import argparse
+import asyncio
+import secrets
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from node_agent import logs
+from node_agent.core.agent import Agent, Timing
+from node_agent.daemon import AgentDaemon
+from node_agent.files import NodeFiles
+from node_agent.ledger import Ledger
+from node_agent.settings import AGENT_SETTINGS, PROTECTED_PATHS, AgentSettings, agent_settings
+from protocol import durable, identity, readiness
+from protocol.errors import Refused
+from protocol.nats_bus.agent import NatsAgentBus
+
+CONFIGURATION_ERROR = 78
+"""sysexits' EX_CONFIG: to start again does not help."""
+
+
+def main() -> None:
+    """Run the agent until SIGTERM or SIGINT. Exit 78 with one sentence if its configuration is at fault."""
+    parser = argparse.ArgumentParser(prog="gnt-mesh-agent", description=main.__doc__)
+    parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings file (%(default)s)")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    arguments = parser.parse_args()
+    logs.set_up(arguments.log_format)
+    try:
+        asyncio.run(serve(agent_settings(arguments.settings)))
+    except Refused as error:
+        sys.stderr.write(f"gnt-mesh-agent: {error}\n")
+        sys.exit(CONFIGURATION_ERROR)
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Take stock, connect, and run until a signal asks to stop."""
+    ledger = Ledger(settings.state_dir)
+    memory = ledger.open()
+    files = node_files(settings)
+    swept = files.sweep(memory.known)
+    structlog.get_logger().info("agent_started", node=settings.node, managed=len(memory.known), swept=swept)
+    agent = Agent(
+        settings.node,
+        boot=secrets.token_hex(8),
+        version=version("gnt-mesh"),
+        memory=memory,
+        timing=Timing(
+            beat_interval_s=settings.beat_interval_s,
+            deaf_after_s=settings.deaf_after_s,
+            retry_first_s=settings.retry_first_s,
+            retry_longest_s=settings.retry_longest_s,
+        ),
+    )
+    daemon = AgentDaemon(settings, agent, files, ledger)
+    bus = NatsAgentBus(settings.server, identity.read_seed(settings.seed_file), settings.node, daemon.hear)
+    running = asyncio.create_task(daemon.run(bus))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    connecting = asyncio.create_task(_connect(bus))
+    try:
+        await asyncio.wait((running, connecting), return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            connecting.result()
+        await running
+    except asyncio.CancelledError:
+        structlog.get_logger().info("agent_stopped", node=settings.node)
+    finally:
+        readiness.notify("STOPPING=1")
+        connecting.cancel()
+        running.cancel()
+        await bus.close()
+
+
+def node_files(settings: AgentSettings) -> NodeFiles:
+    """Return the node's files as the settings allow them."""
+    backups = settings.state_dir / "backups"
+    durable.make_directory(backups)
+    return NodeFiles(settings.root, allowed=settings.allowed_paths, protected=PROTECTED_PATHS, backups=backups)
+
+
+async def _connect(bus: NatsAgentBus) -> None:
+    await bus.open()
+    readiness.notify("READY=1")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The agent's loop: it carries events to the state machine and its effects to the bus and the disk, and owns the clock.
+
+Every action ends in one event, also when it fails. Effects of one event are begun in order; `Remember` is finished
+before the next one begins.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import assert_never
+
+import structlog
+
+from node_agent.core import events as e
+from node_agent.core.agent import Agent
+from node_agent.files import NodeFiles
+from node_agent.ledger import Ledger
+from node_agent.settings import AgentSettings
+from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
+from protocol.errors import DecodeError, Unavailable
+from protocol.file_hints import FileHints
+from protocol.messages import BlobWanted, FileEntry, NodeBell, ScopeBell
+from protocol.names import ManagedPath, ScopeName
+
+TICK_S = 1.0
+EVENTS_WAITING_MAX = 10_000
+
+log = structlog.get_logger()
+
+
+class AgentDaemon:
+    """One agent. `hear` is what the bus is given; `run` ends only by cancellation or by a fault of ours."""
+
+    def __init__(self, settings: AgentSettings, agent: Agent, files: NodeFiles, ledger: Ledger) -> None:
+        self._settings = settings
+        self._agent = agent
+        self._files = files
+        self._ledger = ledger
+        self._log = log.bind(node=settings.node)
+        self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
+        self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
+        self._hints = FileHints(step_ms=settings.watch_step_ms, debounce_ms=4 * settings.watch_step_ms)
+        self._paths: frozenset[ManagedPath] = frozenset()
+        self._bus: AgentBus
+
+    def hear(self, event: AgentEvent) -> None:
+        """Take an event from the bus. What does not fit any more is dropped: beats bring it again."""
+        match event:
+            case Connected():
+                self._log.info("connected")
+                self._put(e.BusUp())
+            case Disconnected(reason):
+                self._log.warning("disconnected", reason=reason or "the server closed the connection")
+                self._put(e.BusDown(reason))
+            case Garbled(subject, reason):
+                self._put(e.MessageRefused(f"{subject}: {reason}"))
+                self._log.warning("message_refused", subject=subject, reason=reason)
+            case ScopeBell() | NodeBell():
+                self._put(event)
+
+    async def run(self, bus: AgentBus) -> None:
+        """Carry events and effects until cancelled."""
+        self._bus = bus
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._hints.run())
+            self._tasks.create_task(self._follow_hints())
+            self._tasks.create_task(self._fetch_in_order())
+            self._tasks.create_task(self._keep_time())
+            self._tasks.create_task(self._rescan())
+            while True:
+                for effect in self._agent.handle(await self._events.get()):
+                    await self._begin(effect)
+
+    async def _begin(self, effect: e.Effect) -> None:
+        match effect:
+            case e.Listen(scopes):
+                await self._listen(scopes)
+            case e.FetchAssignment():
+                self._fetches.put_nowait(None)
+            case e.FetchManifest(scope):
+                self._fetches.put_nowait(scope)
+            case e.Observe():
+                self._tasks.create_task(self._observe(effect))
+            case e.Perform():
+                self._tasks.create_task(self._perform(effect))
+            case e.Remember(memory):
+                await self._remember(memory)
+            case e.Watch(paths):
+                self._paths = paths
+                self._watch()
+            case e.Report():
+                await self._report(effect)
+            case _:
+                assert_never(effect)
+
+    async def _listen(self, scopes: tuple[ScopeName, ...]) -> None:
+        try:
+            await self._bus.listen(scopes)
+        except Unavailable as error:
+            self._log.warning("listen_failed", reason=str(error))
+
+    async def _fetch_in_order(self) -> None:
+        """One fetch after another, so that what was published first arrives first."""
+        while True:
+            scope = await self._fetches.get()
+            try:
+                if scope is None:
+                    event: e.Event = e.AssignmentFetched(await self._bus.assignment())
+                else:
+                    event = e.ManifestFetched(scope, await self._bus.manifest(scope))
+            except DecodeError as error:
+                self._put(e.MessageRefused(str(error)))
+                self._log.warning("message_refused", scope=scope, reason=str(error))
+                event = e.FetchFailed(scope, str(error))
+            except Unavailable as error:
+                self._log.warning("fetch_failed", scope=scope, reason=str(error))
+                event = e.FetchFailed(scope, str(error))
+            await self._events.put(event)
+
+    async def _observe(self, effect: e.Observe) -> None:
+        found = await asyncio.to_thread(self._files.observe, effect.paths, afresh=effect.afresh)
+        await self._events.put(e.DiskObserved(found))
+
+    async def _perform(self, effect: e.Perform) -> None:
+        started = time.monotonic()
+        outcome = await self._files.perform(effect.plan, self._content)
+        took_ms = round((time.monotonic() - started) * 1000, 1)
+        for write in effect.plan.writes:
+            if write.entry.path in outcome.found:
+                facts = {"scope": write.scope, "digest": write.entry.digest[:12], "generation": write.entry.generation}
+                self._log.info("file_written", path=write.entry.path, **facts)
+        for removal in effect.plan.removals:
+            if removal.path in outcome.found:
+                self._log.info("file_removed", path=removal.path, scope=removal.scope, backup=removal.keep_backup)
+        for path, reason in outcome.errors.items():
+            self._log.warning("file_failed", path=path, reason=reason)
+        self._log.info("plan_performed", done=len(outcome.found), failed=len(outcome.errors), took_ms=took_ms)
+        await self._events.put(e.PlanFinished(effect.plan, outcome))
+        self._watch()
+
+    async def _content(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        """Yield a content from the bus; if the bus lacks it the master is asked to store it again."""
+        try:
+            async for part in self._bus.blob(scope, entry.digest, entry.size_bytes):
+                yield part
+        except Unavailable:
+            await self._ask_for(scope, entry)
+            raise
+
+    async def _ask_for(self, scope: ScopeName, entry: FileEntry) -> None:
+        try:
+            await self._bus.ask_blob(BlobWanted(node=self._settings.node, scope=scope, digest=entry.digest))
+        except Unavailable as error:
+            self._log.warning("ask_failed", reason=str(error))
+
+    async def _remember(self, memory: e.Memory) -> None:
+        """Without its memory the agent could not say what it wrote: until the disk takes it, nothing goes on."""
+        pause_s = self._settings.retry_first_s
+        while True:
+            try:
+                return await asyncio.to_thread(self._ledger.save, memory)
+            except Unavailable as error:
+                self._log.error("ledger_not_written", reason=str(error), retry_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._settings.retry_longest_s)
+
+    async def _report(self, effect: e.Report) -> None:
+        try:
+            await self._bus.report(effect.status)
+        except Unavailable as error:
+            self._log.warning("report_failed", reason=str(error))
+
+    async def _follow_hints(self) -> None:
+        while True:
+            hint = await self._hints.next()
+            if hint is None:
+                self._watch()
+                self._put(e.FilesTouched(None))
+                continue
+            touched = frozenset(path for real in hint if (path := self._files.managed_path_of(real)))
+            if touched & self._paths:
+                self._put(e.FilesTouched(touched))
+
+    def _watch(self) -> None:
+        self._hints.watch(self._files.watch_directories(self._paths))
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._put(e.Tick(time.monotonic()))
+            await asyncio.sleep(TICK_S)
+
+    async def _rescan(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.rescan_interval_s * random.uniform(1.0, 1.2))
+            self._put(e.FilesTouched(None))
+
+    def _put(self, event: e.Event) -> None:
+        if not self._events.full():
+            self._events.put_nowait(event)

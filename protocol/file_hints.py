@@ -1,0 +1,88 @@
+"""Tells that files may have changed, by watching their directories. A hint is never more than a reason to look.
+
+Both daemons use it. watchfiles does not report overflow and loses a directory that is replaced, so whoever listens
+also looks by itself from time to time.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection
+from pathlib import Path
+from typing import Final
+
+from watchfiles import awatch
+from watchfiles.main import FileChange
+
+RESTART_PAUSE_S: Final = 1.0
+
+
+class FileHints:
+    """Watches a changing set of directories, not their subdirectories."""
+
+    def __init__(self, *, step_ms: int, debounce_ms: int) -> None:
+        self._step_ms = step_ms
+        self._debounce_ms = debounce_ms
+        self._directories: frozenset[Path] = frozenset()
+        self._changed = asyncio.Event()
+        self._hints: asyncio.Queue[frozenset[Path] | None] = asyncio.Queue(maxsize=1000)
+
+    def watch(self, directories: Collection[Path]) -> None:
+        """Watch these directories and no others. A new set also means: look everywhere once."""
+        if frozenset(directories) != self._directories:
+            self._directories = frozenset(directories)
+            self._changed.set()
+
+    async def next(self) -> frozenset[Path] | None:
+        """Return the next paths that may have changed; None: anything may have."""
+        return await self._hints.get()
+
+    async def run(self) -> None:
+        """Watch until cancelled. A directory that cannot be watched is tried again."""
+        while True:
+            self._changed.clear()
+            if not self._directories:
+                await self._changed.wait()
+                continue
+            try:
+                await self._watch()
+            except OSError:
+                # A directory is gone, or the kernel allows no more watches: hints stop, looking goes on.
+                self._say(None)
+                await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def _watch(self) -> None:
+        directories = sorted(directory for directory in self._directories if directory.is_dir())
+        if len(directories) < len(self._directories):
+            raise FileNotFoundError("a watched directory does not exist")
+        changes = awatch(
+            *directories,
+            recursive=False,
+            watch_filter=None,
+            step=self._step_ms,
+            debounce=self._debounce_ms,
+            stop_event=self._changed,
+            rust_timeout=60_000,
+        )
+        first = asyncio.ensure_future(_next(changes))
+        try:
+            await asyncio.sleep(0)  # the watch is in place before the first suspension, and so before this look
+            self._say(None)
+            paths = await first
+            while paths is not None and not paths & self._directories:
+                self._say(paths)
+                paths = await _next(changes)
+        finally:
+            first.cancel()
+            await changes.aclose()
+
+    def _say(self, paths: frozenset[Path] | None) -> None:
+        if self._hints.full():
+            while not self._hints.empty():
+                self._hints.get_nowait()
+            paths = None
+        self._hints.put_nowait(paths)
+
+
+async def _next(changes: AsyncGenerator[set[FileChange], None]) -> frozenset[Path] | None:
+    """Return the next paths, None when the watching has been stopped."""
+    found = await anext(changes, None)
+    return None if found is None else frozenset(Path(path) for _, path in found)
