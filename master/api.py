@@ -77,7 +77,7 @@ class Api:
         deadline_s = time.monotonic() + min(max(request.patience_s, 0.0), PATIENCE_S_MAX)
         while True:
             now_s = time.monotonic()
-            missing = daemon.fleet.missing(daemon.config, goal, now_s)
+            missing = (*self._unshipped(goal), *daemon.fleet.missing(daemon.config, goal, now_s))
             if not missing or now_s >= deadline_s:
                 return op.WaitReply(goal=goal, missing=missing, nodes_total=len(nodes_of(daemon.config, goal)))
             await daemon.progress(deadline_s - now_s)
@@ -234,8 +234,18 @@ class Api:
                 raise Refused(f"scope {scope} does not exist; there are {', '.join(daemon.config.scopes())}")
         counted = [node for node in daemon.config.sorted_nodes() if not request.nodes or node.name in request.nodes]
         goal = daemon.goal_now(serials={node.name: node.serial_no for node in counted if not node.offline})
-        goal = replace(goal, nodes=request.nodes)
+        goal = replace(
+            goal, nodes=request.nodes, sources=not request.nodes or daemon.config.master.name in request.nodes
+        )
         return self._goal_of_scopes(goal, set(request.scopes)) if request.scopes else goal
+
+    def _unshipped(self, goal: op.Goal) -> tuple[op.Missing, ...]:
+        master = self._daemon.config.master.name
+        return tuple(
+            op.Missing(node=master, scope=problem.scope, path=problem.path, reason=problem.reason)
+            for problem in self._daemon.problems
+            if goal.sources and problem.scope in goal.generations
+        )
 
     def _goal_of_scopes(self, goal: op.Goal, scopes: set[str]) -> op.Goal:
         generations = {scope: number for scope, number in goal.generations.items() if scope in scopes}

@@ -22,6 +22,8 @@ class Goal:
     """If set: every node has read all its files again since the request with this token."""
     nodes: tuple[str, ...] = ()
     """If set: only these nodes count."""
+    sources: bool = False
+    """If set: no source of these scopes is in error, so that what is published is what lies on the master."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

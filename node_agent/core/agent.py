@@ -341,6 +341,9 @@ class Agent:
         return here is not None and is_as_wanted(self._desired.wanted[path].entry, here)
 
     def _is_complete(self, scope: ScopeName) -> bool:
+        """The node that holds the sources is where generations come from: it shows a difference, and owes nothing."""
+        if self._desired.holds_sources:
+            return True
         mine = [path for path, want in self._desired.wanted.items() if want.scope == scope]
         surplus = any(known.scope == scope and path not in self._desired.wanted for path, known in self._known.items())
         return not surplus and all(self._is_right(path) for path in mine)
