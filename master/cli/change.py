@@ -1,0 +1,56 @@
+"""What every changing command does: ask, say what was done, wait until it is on the disks, say how that ended."""
+
+from master.cli.connect import Session, with_bus
+from master.cli.failures import DEADLINE_PASSED, DONE, complain
+from master.cli.output import emit_json, emit_lines
+from master.cli.shapes import outcome_shape
+from master.cli.waiting import Outcome, deadline_sentences, progress_line, reached_sentence, wait_for
+from protocol.operator_messages import Changed, WaitRequest
+
+CHANGE_ANSWER_S = 30.0
+"""A change may read and publish large sources before it is answered."""
+
+
+def change(verb: str, request: object, *, wait: bool = False, timeout_s: float = 0.0, as_json: bool = False) -> int:
+    """Ask for a change and return the exit code. With `wait`, 0 means that it is on the nodes' disks."""
+
+    async def work(session: Session) -> int:
+        changed = await session.bus.ask(verb, request, Changed, timeout_s=CHANGE_ANSWER_S)
+        if not as_json:
+            emit_lines(changed.done)
+        outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
+        if as_json:
+            emit_json({"done": list(changed.done), **(outcome_shape(outcome) if outcome else {})})
+        return _tell(outcome, timeout_s, quiet=as_json) if outcome else DONE
+
+    return with_bus(work)
+
+
+def wait_until(request: WaitRequest, *, timeout_s: float, as_json: bool) -> int:
+    """Wait for what a request without a goal means now, and return the exit code."""
+
+    async def work(session: Session) -> int:
+        outcome = await _outcome(session, request, timeout_s)
+        if as_json:
+            emit_json(outcome_shape(outcome))
+        return _tell(outcome, timeout_s, quiet=as_json)
+
+    return with_bus(work)
+
+
+async def _outcome(session: Session, request: WaitRequest, timeout_s: float) -> Outcome:
+    with progress_line() as progress:
+        return await wait_for(session, request, timeout_s=timeout_s, progress=progress)
+
+
+def _tell(outcome: Outcome, timeout_s: float, *, quiet: bool) -> int:
+    if outcome.is_reached:
+        sentence = reached_sentence(outcome)
+        if sentence and not quiet:
+            emit_lines([sentence])
+        return DONE
+    if not quiet:
+        sentence, lines = deadline_sentences(outcome, timeout_s)
+        complain(sentence)
+        emit_lines(lines, err=True)
+    return DEADLINE_PASSED

@@ -1,0 +1,93 @@
+"""Flags that several commands share, and the types of their values.
+
+A type checks only what is wrong whatever the cluster looks like; everything else is the master's to decide.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from protocol import names
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WORDS = {"yes": True, "true": True, "no": False, "false": False}
+
+
+def yes_no(text: str) -> bool:
+    """Return what yes, no, true or false in any case mean, as Ganeti takes them."""
+    if text.lower() not in _WORDS:
+        raise click.UsageError(f"{text!r} is neither yes nor no")
+    return _WORDS[text.lower()]
+
+
+def seconds(text: str) -> float:
+    """Return a time span in seconds: finite and not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise click.UsageError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def node_name(text: str) -> str:
+    return _checked(names.node_name, text)
+
+
+def group_name(text: str) -> str:
+    return _checked(names.group_name, text)
+
+
+def scope_name(text: str) -> str:
+    return _checked(names.scope_name, text)
+
+
+def managed_path(text: str) -> str:
+    return _checked(names.managed_path, text)
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def yes_no_option(*declarations: str, help: str) -> Callable[[F], F]:
+    """A flag that is yes, no, or not mentioned."""
+    return click.option(*declarations, type=yes_no, metavar="yes|no", help=help)
+
+
+def json_option(command: F) -> F:
+    """`--json`, as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)
+
+
+def timeout_option(command: F) -> F:
+    return click.option(
+        "--timeout",
+        type=seconds,
+        default="30",
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the nodes' receipts; then exit code 2 and a list of what is missing.",
+    )(command)
+
+
+def waiting_options(*, default: bool) -> Callable[[F], F]:
+    """`--wait/--no-wait`, `--timeout` and `--json` for a command that changes something."""
+
+    def decorate(command: F) -> F:
+        wait = click.option(
+            "--wait/--no-wait",
+            default=default,
+            show_default=True,
+            help="Return when the change is on the nodes' disks, or as soon as the master has taken it.",
+        )
+        return wait(timeout_option(json_option(command)))
+
+    return decorate
