@@ -226,7 +226,7 @@ class Api:
     async def _goal_of(self, request: op.WaitRequest) -> op.Goal:
         """All that is true now, edits made before the request included; for all, or for what the request names."""
         daemon = self._daemon
-        await daemon.refresh(why="a source changed")
+        await daemon.refresh(None, "a source changed")
         for name in request.nodes:
             daemon.config.node(name)
         for scope in request.scopes:

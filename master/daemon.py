@@ -17,19 +17,18 @@ import structlog
 
 from master.core.cluster import AncillaryFile, ClusterConfig, Node, with_nodes
 from master.core.fleet import Fleet
-from master.core.plan import Publication, Source, managed_files, plan
+from master.core.plan import Publication, managed_files, plan
 from master.publisher import Publisher, assignment_of
 from master.settings import MasterSettings
+from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Generation, Store
 from protocol.bus import BlobAsked, Connected, Disconnected, Garbled, MasterBus, MasterEvent, NodeLeft, StatusHeard
 from protocol.errors import Unavailable
-from protocol.file_hints import FileHints
 from protocol.messages import FileError, Manifest, Refusals
 from protocol.names import Digest, ManagedPath, ScopeName
 from protocol.operator_messages import Goal
 
-UNSETTLED_PAUSE_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 RESTORE_PAUSE_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 EVENTS_WAITING_MAX = 100_000
 BLOB_ANSWER_PAUSE_S = 1.0
@@ -49,9 +48,8 @@ class MasterDaemon:
         self.problems: tuple[FileError, ...] = ()
         self.refusals = Refusals()
         self.fleet = Fleet(silent_after_s=settings.silent_after_s)
-        self._sources = sources
+        self._sources = SourceWatch(settings, sources)
         self._config_data = ManagedPath(str(settings.config_data))
-        self._seen: dict[ManagedPath, Source] = {}
         self._generation_floor = 0
         self._collected = 0
         self._blobs_answered_s: dict[tuple[ScopeName, Digest], float] = {}
@@ -59,9 +57,8 @@ class MasterDaemon:
         self._progress = asyncio.Event()
         self._bell_due = asyncio.Event()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
-        self._hints = FileHints(step_ms=settings.watch_step_ms, debounce_ms=settings.watch_debounce_ms)
-        self._unsettled = asyncio.Event()
         self._restore_due = asyncio.Event()
+        self._reconnected = asyncio.Event()
         self._bus: MasterBus
         self._publisher: Publisher
 
@@ -78,16 +75,13 @@ class MasterDaemon:
             self._events.get_nowait()
         self._restore_due.clear()
         await self._restore_now(afresh=False)
-        await self.refresh(why="the master started")
+        await self.refresh(None, "the master started")
         async with asyncio.TaskGroup() as tasks:
             for task in (
-                self._hints.run(),
-                self._follow_hints(),
-                self._look_until_settled(),
+                self._sources.run(self.refresh),
                 self._restore_when_due(),
                 self._beat(),
                 self._patrol(),
-                self._rescan(),
                 self._ring_operators(),
             ):
                 tasks.create_task(task)
@@ -115,7 +109,7 @@ class MasterDaemon:
             self._progressed()
             return self.goal_now(serials={node.name: node.serial_no for node in touched})
 
-    async def refresh(self, paths: frozenset[ManagedPath] | None = None, *, why: str) -> None:
+    async def refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
         """Read sources again (all, or these), and publish what changed as one generation."""
         async with self._lock:
             try:
@@ -130,9 +124,8 @@ class MasterDaemon:
 
     async def look_everywhere(self) -> Goal:
         """Read every source again and have every node that is not offline read its own disk again."""
-        for path in self._seen:
-            self._sources.forget(path)
-        await self.refresh(why="redist-conf")
+        self._sources.forget()
+        await self.refresh(None, "redist-conf")
         token = secrets.token_hex(8)
         for node in self.config.sorted_nodes():
             if not node.offline:
@@ -164,6 +157,7 @@ class MasterDaemon:
         match event:
             case Connected():
                 log.info("connected", broker=self._bus.broker_version)
+                self._reconnected.set()
                 self._restore_due.set()
             case Disconnected(reason):
                 log.warning("disconnected", reason=reason or "the server closed the connection")
@@ -203,17 +197,9 @@ class MasterDaemon:
 
     async def _refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
         files = self.files()
-        mine = {file.path for file in files}
-        wanted = mine if paths is None else (paths & mine) | (mine - self._seen.keys())
-        try:
-            self._seen |= await asyncio.to_thread(self._sources.read, sorted(wanted))
-        finally:
-            self._seen = {path: source for path, source in self._seen.items() if path in mine}
-            self._hints.watch(self._sources.directories(mine))
-        if any(source.kind == "unsettled" for source in self._seen.values()):
-            self._unsettled.set()
+        await self._sources.read([file.path for file in files], paths)
         generation = max(self.store.generation, self._generation_floor) + 1
-        publication = plan(self.config, files, self._seen, self.manifests, generation=generation)
+        publication = plan(self.config, files, self._sources.seen, self.manifests, generation=generation)
         self._note_problems(publication.problems)
         if publication.manifests:
             await self._issue(publication, why)
@@ -261,8 +247,11 @@ class MasterDaemon:
             if await self._restore_now(afresh=failures > 1):
                 failures = 0
                 continue
-            await asyncio.sleep(RESTORE_PAUSE_S[min(failures, len(RESTORE_PAUSE_S) - 1)])
-            failures += 1
+            self._reconnected.clear()
+            with contextlib.suppress(TimeoutError):
+                pause_s = RESTORE_PAUSE_S[min(failures, len(RESTORE_PAUSE_S) - 1)]
+                await asyncio.wait_for(self._reconnected.wait(), pause_s)
+            failures = 0 if self._reconnected.is_set() else failures + 1
             self._restore_due.set()
 
     async def _restore_now(self, *, afresh: bool) -> bool:
@@ -324,33 +313,7 @@ class MasterDaemon:
         """The store has lost or damaged a content: its source may still have it."""
         log.warning("content_damaged", digest=digest[:12])
         self.store.blob_path(digest).unlink(missing_ok=True)
-        lost = [path for path, source in self._seen.items() if source.digest == digest]
-        for path in lost:
-            self._sources.forget(path)
-        await self._refresh(frozenset(lost), "a stored content was damaged")
-
-    async def _follow_hints(self) -> None:
-        while True:
-            hint = await self._hints.next()
-            if hint is None:
-                await self.refresh(why="sources looked at")
-                continue
-            touched = frozenset(path for real in hint if (path := self._sources.managed(real)) and path in self._seen)
-            if touched:
-                await self.refresh(touched, why="a source changed")
-
-    async def _look_until_settled(self) -> None:
-        """Nothing tells when a writer closes a file: look again, at growing pauses, while one is being written."""
-        looks = 0
-        while True:
-            await self._unsettled.wait()
-            self._unsettled.clear()
-            await asyncio.sleep(UNSETTLED_PAUSE_S[min(looks, len(UNSETTLED_PAUSE_S) - 1)])
-            looks += 1
-            unsettled = frozenset(path for path, source in self._seen.items() if source.kind == "unsettled")
-            await self.refresh(unsettled, why="a source changed")
-            if not self._unsettled.is_set():
-                looks = 0
+        await self._refresh(self._sources.forget(digest), "a stored content was damaged")
 
     async def _beat(self) -> None:
         silence_checked_s = time.monotonic()
@@ -387,11 +350,6 @@ class MasterDaemon:
         status = self.fleet.status(node.name)
         is_online = self.fleet.is_online(node.name, time.monotonic())
         return is_online and status is not None and status.serial < node.serial_no
-
-    async def _rescan(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.rescan_interval_s * random.uniform(1.0, 1.2))
-            await self.refresh(why="sources looked at")
 
     def _progressed(self) -> None:
         self._progress.set()
