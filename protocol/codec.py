@@ -30,8 +30,8 @@ KINDS: Final[dict[str, type]] = {
 
 
 def encode(message: object) -> bytes:
-    """Return a message as bytes. Equal messages have equal bytes."""
-    fields = msgspec.to_builtins(message, builtin_types=(bytes,))
+    """Return a message as bytes. Equal messages have equal bytes, in whatever order their maps were filled."""
+    fields = msgspec.to_builtins(message, builtin_types=(bytes,), order="deterministic")
     return bytes(msgpack.packb({"v": VERSION, "kind": type(message).__name__, **fields}, use_bin_type=True))
 
 

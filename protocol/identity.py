@@ -12,13 +12,9 @@ import nkeys
 
 from protocol import durable
 from protocol.errors import Refused
+from protocol.names import public_key
 
-
-def public_key(text: str) -> str:
-    """Return `text` as a user's public nkey; ValueError if it is none."""
-    if len(text) != 56 or not text.startswith("U") or not (text.isascii() and text.isalnum() and text.isupper()):
-        raise ValueError(f"public key {text[:80]!r}: 56 letters and digits, beginning with U")
-    return text
+__all__ = ["ensure_seed", "public_key", "read_public_key", "read_seed"]
 
 
 def ensure_seed(path: Path) -> str:
@@ -48,6 +44,10 @@ def _key_pair(path: Path) -> nkeys.KeyPair:
     except OSError as error:
         raise Refused(f"{path}: cannot read the key: {os.strerror(error.errno or 0)}") from error
     try:
-        return nkeys.from_seed(bytearray(raw.strip()))
-    except (nkeys.NkeysError, ValueError) as error:
-        raise Refused(f"{path}: not an nkey seed") from error
+        seed = raw.strip()
+        _, secret = nkeys.decode_seed(bytearray(seed))
+        if nkeys.encode_seed(secret, nkeys.PREFIX_BYTE_USER) != seed:
+            raise ValueError("not a user's, or a wrong checksum, which nkeys does not look at")
+        return nkeys.from_seed(bytearray(seed))
+    except (nkeys.NkeysError, ValueError, TypeError) as error:
+        raise Refused(f"{path}: not the nkey seed of a user") from error

@@ -4,6 +4,8 @@ A name that passes here may be put into a subject, a permission or a file path w
 no rule lets through a wildcard, a token separator, a control character or a path that climbs.
 """
 
+import base64
+import binascii
 import re
 from typing import Final, NewType
 
@@ -29,6 +31,7 @@ GROUP_PREFIX: Final = "group-"
 PATH_BYTES_MAX: Final = 1024
 COMPONENT_BYTES_MAX: Final = 255
 
+_USER_KEY_PREFIX = 20 << 3
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -73,6 +76,22 @@ def digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise ValueError(f"digest {text[:80]!r}: 64 lower-case hexadecimal digits")
     return Digest(text)
+
+
+def public_key(text: str) -> str:
+    """Return `text` as a user's public nkey; ValueError if it is none.
+
+    Its checksum counts: the server refuses its whole configuration for one mistyped key.
+    """
+    if len(text) != 56 or not text.startswith("U"):
+        raise ValueError(f"public key {text[:80]!r}: 56 letters and digits, beginning with U")
+    try:
+        raw = base64.b32decode(text)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"public key {text[:80]!r}: only A to Z and 2 to 7") from None
+    if raw[0] != _USER_KEY_PREFIX or binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
+        raise ValueError(f"public key {text[:80]!r}: its checksum is wrong, a letter or digit must be mistyped")
+    return text
 
 
 def managed_path(text: str) -> ManagedPath:

@@ -1,17 +1,18 @@
 """A node's side of the bus over NATS (SPEC.md, section 4)."""
 
 import asyncio
-import hashlib
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from protocol import codec, subjects
-from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Garbled
-from protocol.errors import DecodeError, Unavailable
+from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected
+from protocol.errors import Unavailable
 from protocol.headers import status_headers
 from protocol.messages import (
     Assignment,
@@ -24,7 +25,7 @@ from protocol.messages import (
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import direct
+from protocol.nats_bus import direct, envelopes
 from protocol.nats_bus.connection import Address, Connection
 from protocol.nats_bus.inspection import NodeService
 
@@ -52,32 +53,29 @@ class NatsAgentBus:
         await self._connection.close()
 
     async def listen(self, scopes: Collection[ScopeName]) -> None:
+        """The new subscriptions are in force before the old ones go: a bell may be heard twice, never missed."""
         self._scopes = tuple(sorted(scopes))
-        client = self._connection.client
-        for subscription in self._subscriptions:
-            await _unsubscribe(subscription)
-        await self._subscribe(client)
+        client, former = self._connection.client, self._subscriptions
+        try:
+            await self._subscribe(client)
+            await self._connection.settle(subjects.direct_get(subjects.ROLES_STREAM, subjects.role(self._node)))
+        except nats.errors.Error as error:
+            raise Unavailable(f"cannot listen: {error}") from error
+        finally:
+            for subscription in former:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
 
     async def assignment(self) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(self._node))
-        if message is None or not message.data:
-            return None
-        return codec.decode(message.data, Assignment)
+        return envelopes.open_assignment(message.data, self._node) if message else None
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
         if message is None:
             return None
-        head = codec.decode(message.data, ManifestHead)
-        if head.size_bytes > codec.MANIFEST_BYTES_MAX:
-            raise DecodeError(f"manifest of {head.size_bytes} bytes, limit {codec.MANIFEST_BYTES_MAX}")
-        encoded = head.inline or b"".join([part async for part in self.blob(scope, head.digest, head.size_bytes)])
-        if hashlib.sha256(encoded).hexdigest() != head.digest:
-            raise DecodeError(f"manifest of {scope}: its content belies its digest")
-        manifest = codec.decode_manifest(encoded)
-        if manifest.scope != scope or manifest.version != head.version:
-            raise DecodeError(f"manifest of {scope}: its head names another scope or version")
-        return manifest
+        head = envelopes.open_head(message.data, scope)
+        return envelopes.open_manifest(head, head.inline or await self._manifest_blob(head))
 
     async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
         waiting: deque[asyncio.Task[bytes]] = deque()
@@ -100,6 +98,14 @@ class NatsAgentBus:
     async def ask_blob(self, wanted: BlobWanted) -> None:
         await self._connection.publish(subjects.ask_blob(self._node), codec.encode(wanted))
 
+    async def _manifest_blob(self, head: ManifestHead) -> bytes:
+        """Only the bus knows that this manifest is a blob, so the bus asks for it if it is not there."""
+        try:
+            return b"".join([part async for part in self.blob(head.scope, head.digest, head.size_bytes)])
+        except Unavailable:
+            await self.ask_blob(BlobWanted(node=self._node, scope=head.scope, digest=head.digest))
+            raise
+
     async def _chunk(self, scope: ScopeName, content: Digest, index: int, length: int) -> bytes:
         subject = subjects.blob(scope, content, index)
         message = await direct.last(self._connection, subjects.blobs_stream(scope), subject)
@@ -112,38 +118,23 @@ class NatsAgentBus:
         return message.data
 
     async def _prepare(self, client: Client) -> None:
-        self._subscriptions = []
         await self._subscribe(client)
         await self._service.start(client)
 
     async def _subscribe(self, client: Client) -> None:
-        bell = await client.subscribe(subjects.node_bell(self._node), cb=self._on_node_bell)
-        self._subscriptions = [bell]
+        self._subscriptions = []
+        self._subscriptions.append(await client.subscribe(subjects.node_bell(self._node), cb=self._on_node_bell))
         for scope in self._scopes:
             self._subscriptions.append(await client.subscribe(subjects.scope_bell(scope), cb=self._on_scope_bell))
 
     async def _on_node_bell(self, message: Msg) -> None:
-        self._hear_decoded(message, NodeBell)
+        self._hear(envelopes.open_bell(message.subject, message.data, NodeBell))
 
     async def _on_scope_bell(self, message: Msg) -> None:
-        self._hear_decoded(message, ScopeBell)
-
-    def _hear_decoded(self, message: Msg, kind: type[NodeBell] | type[ScopeBell]) -> None:
-        try:
-            self._hear(codec.decode(message.data, kind))
-        except DecodeError as error:
-            self._hear(Garbled(message.subject, str(error)))
+        self._hear(envelopes.open_bell(message.subject, message.data, ScopeBell))
 
     def _changed(self, connected: bool, reason: str) -> None:
         self._hear(Connected() if connected else Disconnected(reason))
 
     def _complained(self, reason: str) -> None:
         self._service.complaint = reason
-
-
-async def _unsubscribe(subscription: Subscription) -> None:
-    try:
-        await subscription.unsubscribe()
-    except Exception as error:  # nats raises one of several when the subscription went with its connection
-        if type(error).__module__.partition(".")[0] != "nats":
-            raise

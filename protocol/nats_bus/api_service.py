@@ -17,6 +17,7 @@ SERVICE = "gnt-mesh-master"
 
 REFUSED = "400"
 UNAVAILABLE = "503"
+FAULT = "500"
 
 
 class ApiService:
@@ -31,6 +32,12 @@ class ApiService:
     async def serve(self, client: Client, handlers: Mapping[str, tuple[type, Handler]]) -> None:
         self._handlers = handlers
         await self.start(client)
+
+    async def close(self) -> None:
+        """Leave the requests that are still being answered."""
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
 
     async def start(self, client: Client) -> None:
         if not self._handlers:
@@ -73,11 +80,15 @@ async def _answer(request: Request, kind: type, handler: Handler) -> None:
         await _respond_error(request, UNAVAILABLE, error)
     except NatsError:
         return  # the asker is gone, or we are: it asks again
+    except Exception as error:
+        # Ours. The operator need not wait for the timeout, and the daemon hears of it through its loop's handler.
+        await _respond_error(request, FAULT, Unavailable(f"the master failed: {type(error).__name__}"))
+        asyncio.get_running_loop().call_exception_handler({"message": "an API handler failed", "exception": error})
 
 
 async def _respond_error(request: Request, code: str, error: Exception) -> None:
     try:
         description = " ".join(str(error).split()).encode("ascii", "backslashreplace").decode()
-        await request.respond_error(code, description or type(error).__name__, data=str(error).encode())
+        await request.respond_error(code, description or type(error).__name__, data=str(error).encode(errors="replace"))
     except NatsError:
         return

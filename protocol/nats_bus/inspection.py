@@ -28,6 +28,7 @@ class NodeService:
         self._service: Service | None = None
         self.status: Status | None = None
         self.complaint = ""
+        """What the server last complained of: a bell that was not granted, for one. Shown in the service's stats."""
 
     async def start(self, client: Client) -> None:
         """Announce the service on a new client; the one on the client before went with it."""
@@ -37,6 +38,7 @@ class NodeService:
             version=VERSION,
             description=f"gnt-mesh agent of {self._node}",
             metadata={"node": self._node},
+            stats_handler=lambda _: {"complaint": self.complaint},
         )
         endpoint = EndpointConfig(name="status", subject=subjects.rpc(self._node, "status"), handler=self._answer)
         await self._service.add_endpoint(endpoint)

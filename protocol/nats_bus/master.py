@@ -17,30 +17,25 @@ from protocol import codec, headers, permissions, subjects
 from protocol.bus import (
     CHUNK_BYTES,
     EVENTS_PER_BATCH,
-    MANIFEST_INLINE_BYTES_MAX,
-    BlobAsked,
     Connected,
     Disconnected,
-    Garbled,
     Handler,
     MasterEvent,
     NodeLeft,
     StatusHeard,
 )
-from protocol.errors import DecodeError, Unavailable
+from protocol.errors import Unavailable
 from protocol.messages import (
     Assignment,
-    BlobWanted,
     FileEvent,
     Manifest,
     ManifestHead,
     NodeBell,
     ScopeBell,
-    Status,
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import direct, streams
+from protocol.nats_bus import direct, envelopes, streams
 from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.connection import Address, Connection
 
@@ -78,6 +73,7 @@ class NatsMasterBus:
         await self._connection.open()
 
     async def close(self) -> None:
+        await self._api.close()
         await self._connection.close()
         await self._system.close()
 
@@ -95,40 +91,27 @@ class NatsMasterBus:
         count = len(list(chunks(size_bytes, CHUNK_BYTES)))
         if stored.get(content, 0) == count:
             return
-        slots = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
-
-        async def put(index: int, offset: int, length: int) -> None:
-            async with slots:
-                part = await asyncio.to_thread(_read_part, source, offset, length)
-                await self._store_chunk(scope, content, index, part)
-
-        async with asyncio.TaskGroup() as group:
-            for chunk in chunks(size_bytes, CHUNK_BYTES):
-                group.create_task(put(*chunk))
+        stored[content] = 0  # a part of it is there, should this fail half-way: `keep_blobs` has to know
+        try:
+            await self._store_file(scope, content, source, size_bytes)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         stored[content] = count
 
+    async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
+        await streams.purge(self._connection, subjects.blobs_stream(scope), f"mesh.blob.{scope}.{content}.*")
+        (await self._blobs(scope)).pop(content, None)
+
     async def keep_blobs(self, scope: ScopeName, contents: Collection[Digest]) -> int:
-        stored = await self._blobs(scope)
-        unwanted = sorted(set(stored) - set(contents))
+        unwanted = sorted(set(await self._blobs(scope)) - set(contents))
         for content in unwanted:
-            await streams.purge(self._connection, subjects.blobs_stream(scope), f"mesh.blob.{scope}.{content}.*")
-            del stored[content]
+            await self.drop_blob(scope, content)
         return len(unwanted)
 
     async def publish(self, manifest: Manifest, events: Collection[FileEvent]) -> None:
-        encoded = codec.encode(manifest)
-        digest = Digest(hashlib.sha256(encoded).hexdigest())
-        is_inline = len(encoded) <= MANIFEST_INLINE_BYTES_MAX
-        if not is_inline:
-            await self._put_bytes(manifest.scope, digest, encoded)
-        head = ManifestHead(
-            scope=manifest.scope,
-            epoch=manifest.epoch,
-            generation=manifest.generation,
-            digest=digest,
-            size_bytes=len(encoded),
-            inline=encoded if is_inline else b"",
-        )
+        head, encoded = envelopes.seal(manifest)
+        if not head.inline:
+            await self._put_bytes(manifest.scope, head.digest, encoded)
         batch = [(subjects.file_event(e.scope, e.path), codec.encode(e), headers.event_headers(e)) for e in events]
         batch.append((subjects.manifest(manifest.scope), codec.encode(head), headers.manifest_headers(manifest)))
         for start in range(0, len(batch), EVENTS_PER_BATCH):
@@ -136,7 +119,7 @@ class NatsMasterBus:
 
     async def head(self, scope: ScopeName) -> ManifestHead | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
-        return codec.decode(message.data, ManifestHead) if message else None
+        return envelopes.open_head(message.data, scope) if message else None
 
     async def forget_events(self, events: Collection[FileEvent]) -> None:
         for event in events:
@@ -149,15 +132,14 @@ class NatsMasterBus:
 
     async def assignment(self, node: NodeName) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(node))
-        return codec.decode(message.data, Assignment) if message else None
+        return envelopes.open_assignment(message.data, node) if message else None
 
     async def unassign(self, node: NodeName) -> None:
         await streams.purge(self._connection, subjects.ROLES_STREAM, subjects.role(node))
         await streams.purge(self._connection, subjects.STATUS_STREAM, subjects.status(node))
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
-        subject = subjects.scope_bell(bell.scope) if isinstance(bell, ScopeBell) else subjects.node_bell(bell.node)
-        await self._connection.publish(subject, codec.encode(bell), headers.bell_headers(bell))
+        await self._connection.publish(envelopes.bell_subject(bell), codec.encode(bell), headers.bell_headers(bell))
 
     async def ring_cluster(self) -> None:
         await self._connection.publish(subjects.CLUSTER_BELL, b"")
@@ -167,13 +149,16 @@ class NatsMasterBus:
         found = []
         for subject in known:
             message = await direct.last(self._connection, subjects.STATUS_STREAM, subject)
-            heard = _status_in(subject, message.data) if message else None
+            heard = envelopes.open_status(subject, message.data) if message else None
             if isinstance(heard, StatusHeard):
                 found.append(heard)
         return found
 
     async def reload_broker(self) -> None:
-        """The answer arrives after the server has applied its file, so what follows sees the new permissions."""
+        """The answer arrives after the server has applied its file, so what follows sees the new permissions.
+
+        A server that refuses its file goes on as it was. Of several servers only the one we are connected to reloads.
+        """
         server = json.loads((await self._system.request("$SYS.REQ.SERVER.PING.IDZ")).data)["id"]
         message = await self._system.request(f"$SYS.REQ.SERVER.{server}.RELOAD", timeout_s=10)
         answer = json.loads(message.data)
@@ -182,6 +167,7 @@ class NatsMasterBus:
 
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
         await self._api.serve(self._connection.client, handlers)
+        await self._connection.settle(f"{streams.API}.INFO")
 
     async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
         """Return how many chunks of each blob the broker holds, asked once per connection."""
@@ -194,6 +180,20 @@ class NatsMasterBus:
                 counts[content] = counts.get(content, 0) + 1
             self._stored[scope] = counts
         return self._stored[scope]
+
+    async def _store_file(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
+        """The last chunk goes out once the whole hash is right: what belies its digest never becomes a blob."""
+        slots = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
+        hashed = hashlib.sha256()
+        async with asyncio.TaskGroup() as group:
+            for index, offset, length in chunks(size_bytes, CHUNK_BYTES):
+                await slots.acquire()
+                part = await asyncio.to_thread(_read_part, source, offset, length)
+                hashed.update(part)
+                if offset + length == size_bytes and hashed.hexdigest() != content:
+                    raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
+                task = group.create_task(self._store_chunk(scope, content, index, part))
+                task.add_done_callback(lambda _: slots.release())
 
     async def _put_bytes(self, scope: ScopeName, content: Digest, data: bytes) -> None:
         parts = list(chunks(len(data), CHUNK_BYTES))
@@ -213,18 +213,10 @@ class NatsMasterBus:
         await client.subscribe(f"$SYS.ACCOUNT.{permissions.NODES}.DISCONNECT", cb=self._on_disconnect)
 
     async def _on_status(self, message: Msg) -> None:
-        self._hear(_status_in(message.subject, message.data))
+        self._hear(envelopes.open_status(message.subject, message.data))
 
     async def _on_ask(self, message: Msg) -> None:
-        try:
-            node = subjects.node_of(message.subject.split(".")[2])
-            wanted = codec.decode(message.data, BlobWanted)
-            if wanted.node != node:
-                raise DecodeError(f"claims to be from {wanted.node}")
-        except (DecodeError, ValueError) as error:
-            self._hear(Garbled(message.subject, str(error)))
-        else:
-            self._hear(BlobAsked(node, wanted))
+        self._hear(envelopes.open_question(message.subject, message.data))
 
     async def _on_disconnect(self, message: Msg) -> None:
         key = str(json.loads(message.data).get("client", {}).get("user", ""))
@@ -234,17 +226,6 @@ class NatsMasterBus:
     def _changed(self, connected: bool, reason: str) -> None:
         self._stored = {}
         self._hear(Connected() if connected else Disconnected(reason))
-
-
-def _status_in(subject: str, data: bytes) -> StatusHeard | Garbled:
-    try:
-        node = subjects.node_of(subject.split(".")[2])
-        status = codec.decode(data, Status)
-        if status.node != node:
-            raise DecodeError(f"claims to be from {status.node}")
-    except (DecodeError, ValueError) as error:
-        return Garbled(subject, str(error))
-    return StatusHeard(node, status)
 
 
 def _read_part(source: Path, offset: int, length: int) -> bytes:

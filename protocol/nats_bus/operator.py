@@ -10,7 +10,8 @@ from protocol import codec, subjects
 from protocol.bus import Reply
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.nats_bus.api_service import REFUSED
-from protocol.nats_bus.connection import Address, Connection, header
+from protocol.nats_bus.connection import Address, Connection
+from protocol.nats_bus.requests import header
 
 
 class NatsOperatorBus:
@@ -44,6 +45,7 @@ class NatsOperatorBus:
             raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error
 
     async def bells(self) -> AsyncIterator[None]:
+        self._rung.clear()
         yield
         while True:
             await self._rung.wait()
