@@ -1,0 +1,192 @@
+"""Where everything of one mesh lies below its directory, and the marker that says what it is.
+
+Every path written into a file is relative to that file, so that the directory can be moved while the mesh is down.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from master.settings import OPERATOR_SETTINGS_FILE
+from protocol import durable, settings_file
+from protocol.errors import Refused
+from protocol.names import NodeName, node_name
+
+FORMAT: Final = 1
+"""Grows when an older gnt-mesh could no longer run what a newer one made."""
+
+MARKER_FILE: Final = "gnt-mesh.toml"
+LOCK_FILE: Final = ".lock"
+NODES_FILE: Final = "nodes.conf"
+HOST: Final = "127.0.0.1"
+
+BROKER: Final = "nats-server"
+MASTER: Final = "master"
+
+_ETC = Path("etc/gnt-mesh")
+_STATE = Path("var/lib/gnt-mesh")
+_GANETI = Path("var/lib/ganeti")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """What a mesh is made from, written before anything else of it, so that an interrupted start can be completed."""
+
+    cluster_name: str
+    port: int
+    nodes: int
+    """How many nodes it was made with; the first is the master. From then on the cluster config says who is in it."""
+    candidate_pool_size: int
+    node_prefix: str = "node"
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535 or self.nodes < 1 or self.candidate_pool_size < 1:
+            raise ValueError("port is 1 to 65535, nodes and candidate_pool_size are at least 1")
+        node_name(f"{self.node_prefix}1")
+
+    @property
+    def url(self) -> str:
+        return f"nats://{HOST}:{self.port}"
+
+    def name_of(self, number: int) -> NodeName:
+        return node_name(f"{self.node_prefix}{number}")
+
+    @property
+    def master(self) -> NodeName:
+        return self.name_of(1)
+
+    @property
+    def first_nodes(self) -> tuple[NodeName, ...]:
+        return tuple(self.name_of(number) for number in range(1, self.nodes + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one mesh. `directory` is absolute."""
+
+    directory: Path
+
+    def __post_init__(self) -> None:
+        assert self.directory.is_absolute()
+
+    @property
+    def marker(self) -> Path:
+        return self.directory / MARKER_FILE
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / LOCK_FILE
+
+    @property
+    def operator_settings(self) -> Path:
+        """Written last: where it is, the first start was completed."""
+        return self.directory / OPERATOR_SETTINGS_FILE
+
+    def seed(self, user: str) -> Path:
+        return self.directory / "keys" / f"{user}.nk"
+
+    @property
+    def broker_dir(self) -> Path:
+        return self.directory / "broker"
+
+    @property
+    def broker_config(self) -> Path:
+        return self.broker_dir / "nats-server.conf"
+
+    @property
+    def broker_nodes(self) -> Path:
+        return self.broker_dir / NODES_FILE
+
+    @property
+    def store_dir(self) -> Path:
+        return self.broker_dir / "jetstream"
+
+    def node_root(self, node: str) -> Path:
+        return self.directory / "nodes" / node
+
+    def settings(self, node: str, daemon: str) -> Path:
+        """Where a node has the settings of one of its daemons, `agent` or `master`."""
+        return self.node_root(node) / _ETC / f"{daemon}.toml"
+
+    def agent_seed(self, node: str) -> Path:
+        return self.node_root(node) / _ETC / "agent.nk"
+
+    def config_data(self, master: str) -> Path:
+        return self.node_root(master) / _GANETI / "config.data"
+
+    def log(self, child: str) -> Path:
+        return self.directory / "log" / f"{child}.log"
+
+    def pid_file(self, child: str) -> Path:
+        return self.directory / "run" / f"{child}.pid"
+
+    def make_directories(self) -> None:
+        """Make what is not any node's. Keys and the broker's data are for their owner alone."""
+        durable.make_directory(self.directory, mode=0o755)
+        for name, mode in (("keys", 0o700), ("broker", 0o700), ("nodes", 0o755), ("log", 0o755), ("run", 0o755)):
+            durable.make_directory(self.directory / name, mode=mode)
+
+    def make_node_root(self, node: str) -> None:
+        """Make a node's root with what a Ganeti node has before its first file arrives."""
+        root = self.node_root(node)
+        for path, mode in ((root, 0o755), (root / "etc", 0o755), (root / _GANETI, 0o755), (root / _ETC, 0o700)):
+            durable.make_directory(path, mode=mode)
+
+    def agent_values(self, node: str, url: str) -> dict[str, str]:
+        """Return the settings of a node's agent. Seen from its settings file the node's root is two levels up."""
+        root = Path("../..")
+        return {
+            "node": node,
+            "server": url,
+            "seed_file": "agent.nk",
+            "root": str(root),
+            "state_dir": str(root / _STATE / "agent"),
+        }
+
+    def master_values(self, url: str) -> dict[str, str]:
+        """Return the settings of the master; this directory is four levels above its settings file."""
+        root, top = Path("../.."), Path("../../../..")
+        return {
+            "server": url,
+            "seed_file": str(top / "keys" / "master.nk"),
+            "system_seed_file": str(top / "keys" / "system.nk"),
+            "broker_nodes_file": str(top / "broker" / NODES_FILE),
+            "root": str(root),
+            "state_dir": str(root / _STATE / "master"),
+        }
+
+
+def read_marker(layout: Layout) -> Marker | None:
+    """Return what the mesh here is made from, None if there is none; Refused if it is newer or damaged."""
+    path = layout.marker
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Refused(f"{path}: {os.strerror(error.errno or 0)}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} is damaged: {error}; repair it by hand, or choose another --dir") from error
+    found = raw.get("format")
+    if isinstance(found, int) and found > FORMAT:
+        raise Refused(
+            f"{layout.directory} was made by a newer gnt-mesh (format {found}, this one knows {FORMAT}); "
+            "upgrade gnt-mesh, or choose another --dir"
+        )
+    return settings_file.read(path, Marker)
+
+
+def write_marker(layout: Layout, marker: Marker) -> None:
+    """Write the marker durably: from now on the directory is ours."""
+    durable.write_file(layout.marker, toml_text("A mesh made by `gnt-mesh up`.", asdict(marker)), mode=0o644)
+
+
+def toml_text(comment: str, values: Mapping[str, str | int]) -> bytes:
+    """Return values as TOML. ASCII strings in JSON's notation are strings in TOML's."""
+    lines = [f"# {comment}", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return ("\n".join(lines) + "\n").encode("ascii")
