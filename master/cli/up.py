@@ -1,6 +1,5 @@
 """`gnt-mesh up`: a whole mesh on this machine, in the foreground. What runs it is `master.up`."""
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -103,5 +102,8 @@ def _this_command() -> str:
 
 
 def _print(text: str) -> None:
-    with contextlib.suppress(OSError):
+    try:
         click.echo(text)
+    except OSError:
+        # What could not be written is not to be tried again at the end, where it would become the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())

@@ -114,13 +114,16 @@ def read_config(layout: Layout, marker: Marker) -> ClusterConfig | None:
 
 def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> ClusterConfig:
     """Make all that the broker and the master need, where it is missing, and return the cluster config."""
-    durable.sweep(layout.directory)
+    durable.sweep(layout.directory)  # what a start that was killed may have left of a write
     if not layout.marker.exists():
         write_marker(layout, marker)
     layout.make_directories()
+    for directory in (layout.seed("master").parent, layout.broker_dir):
+        durable.sweep(directory)
     users = {user: identity.ensure_seed(layout.seed(user)) for user in ("master", "admin", "system")}
-    config = read_config(layout, marker) or _first_config(layout, marker)
     layout.make_node_root(marker.master)
+    durable.sweep(layout.config_data(marker.master).parent)
+    config = read_config(layout, marker) or _first_config(layout, marker)
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))
     _put(layout.broker_nodes, _nodes_text(config))
     _put(layout.broker_config, _broker_text(layout, marker, users, version))
@@ -132,6 +135,7 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
 def make_node(layout: Layout, node: str, url: str) -> str:
     """Make a node's root, key and agent settings, where they are missing; return its public key."""
     layout.make_node_root(node)
+    durable.sweep(layout.agent_seed(node).parent)
     key = identity.ensure_seed(layout.agent_seed(node))
     _put_settings(layout.settings(node, "agent"), "The agent of this node.", layout.agent_values(node, url))
     return key

@@ -1,6 +1,7 @@
 """One program that is kept running: started, known to be ready or not, started again when it ends, stopped."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,7 +67,6 @@ class Child:
 
     def __init__(self, program: Program, *, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
         self.program = program
-        self.ready = asyncio.Event()
         self.failure = ""
         """Why it is not started any more, empty while it is."""
         self._environment = environment
@@ -101,12 +101,9 @@ class Child:
             self._signal(signal.SIGCONT)  # one that was stopped would never get to read the other
             await asyncio.wait((self._ended,), timeout=grace_s)
             self.kill()
-            await asyncio.wait((self._ended,))
-            await asyncio.wait((self.keeping,))
+            await asyncio.wait((self._ended, self.keeping))
         self.keeping.cancel()
         await asyncio.wait((self.keeping,))
-        if not self.keeping.cancelled():
-            self.keeping.result()
 
     def kill(self) -> None:
         """Kill it and what it started, unless it has ended already."""
@@ -147,14 +144,13 @@ class Child:
             finally:
                 probing.cancel()
                 await asyncio.wait((probing,))
-                self.ready.clear()
-                self.program.pid_file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.program.pid_file.unlink()
             return ended.result()
 
     async def _until_ready(self, probe: Awaitable[None]) -> None:
         await probe
         self._was_ready = True
-        self.ready.set()
         self._settled.set()
 
     def _spawn(self, notify_address: str) -> "subprocess.Popen[bytes]":
@@ -208,7 +204,8 @@ def _last_line(log: Path, start: int) -> str:
 
 
 def _write_pid(path: Path, pid: int) -> None:
-    """Not durable: after a power cut there is nothing that it could name."""
+    """For whoever looks. Not durable: after a power cut there is nothing that it could name."""
     new = path.with_name(f".{path.name}.new")
-    new.write_text(f"{pid}\n", encoding="ascii")
-    new.replace(path)
+    with contextlib.suppress(OSError):  # a full disk is no reason to run without, or to run twice
+        new.write_text(f"{pid}\n", encoding="ascii")
+        new.replace(path)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from master.core.cluster import natural_key
 from master.up import bootstrap
 from master.up.child import Child
 from master.up.programs import Mesh, agent_program
@@ -44,8 +45,8 @@ class LocalHome:
         waiting = {asyncio.create_task(child.until_ready()): node for node, child in self._agents.items()}
         try:
             _, slow = await asyncio.wait(waiting, timeout=SLOW_AFTER_S) if waiting else (set(), set())
-            for task in slow:
-                say(f"still waiting for {waiting[task]}; see {self._mesh.layout.log(waiting[task])}")
+            if slow:
+                say(self._still_waiting([waiting[task] for task in slow]))
             results = await asyncio.gather(*waiting, return_exceptions=True)
         finally:
             for task in waiting:
@@ -54,3 +55,8 @@ class LocalHome:
             if isinstance(result, BaseException) and not isinstance(result, Refused):
                 raise result
         return tuple(node for node, result in zip(waiting.values(), results, strict=True) if result is None)
+
+    def _still_waiting(self, nodes: list[str]) -> str:
+        first = min(nodes, key=natural_key)
+        others = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        return f"still waiting for the agent of {first}{others}; see {self._mesh.layout.log(first)}"

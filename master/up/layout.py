@@ -125,6 +125,11 @@ class Layout:
     def pid_file(self, child: str) -> Path:
         return self.directory / "run" / f"{child}.pid"
 
+    def forget_pids(self) -> None:
+        """Remove the pid files of an `up` that was killed: the numbers may be anybody's by now."""
+        for path in (self.directory / "run").glob("*.pid"):
+            path.unlink(missing_ok=True)
+
     def make_directories(self) -> None:
         """Make what is not any node's. Keys and the broker's data are for their owner alone."""
         durable.make_directory(self.directory, mode=0o755)

@@ -6,7 +6,7 @@ key: the cluster's is the one in its root, or the cluster has none yet and gets 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -115,10 +115,17 @@ def _step(node: str, key: str, key_of: Callable[[str], str]) -> Step:
 class Membership:
     """Follows the cluster's list of nodes."""
 
-    def __init__(self, bus: OperatorBus, home: Home, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        bus: OperatorBus,
+        home: Home,
+        say: Callable[[str], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._bus = bus
         self._home = home
         self._say = say
+        self._sleep = sleep
         self._said: set[str] = set()
         self._look_due = asyncio.Event()
         self._is_following = False
@@ -135,7 +142,7 @@ class Membership:
             try:
                 return await self._look()
             except Unavailable:
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await self._sleep(RETRY_PAUSE_S)
 
     async def follow(self) -> None:
         """Look whenever something may have changed, for ever."""
@@ -147,7 +154,7 @@ class Membership:
                     await asyncio.wait_for(self._look_due.wait(), LOOK_INTERVAL_S)
                 self._look_due.clear()
                 await self.settle()
-                await asyncio.sleep(LOOK_PAUSE_S)
+                await self._sleep(LOOK_PAUSE_S)
 
     async def _hear_bells(self) -> None:
         async for _ in self._bus.bells():
@@ -195,7 +202,7 @@ class Membership:
                 return
             except Unavailable:
                 is_first = False
-            await asyncio.sleep(RETRY_PAUSE_S)
+            await self._sleep(RETRY_PAUSE_S)
 
     def _say_once(self, sentence: str) -> None:
         if sentence not in self._said:

@@ -65,6 +65,7 @@ def up(directory: Path, wanted: Wanted, *, log_format: str, environment: Mapping
             config = bootstrap.read_config(layout, marker)
             bootstrap.check_fits(layout, marker, config, wanted)
             _check_port(layout, marker)
+            layout.forget_pids()
             config = bootstrap.complete(layout, marker, server.version)
             to_add = bootstrap.missing_nodes(marker, config, wanted)
             mesh = Mesh(
