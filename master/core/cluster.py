@@ -22,6 +22,7 @@ from protocol.names import (
     group_scope,
     managed_path,
     node_name,
+    public_key,
     scope_name,
 )
 
@@ -51,6 +52,10 @@ class Node:
 
     def __post_init__(self) -> None:
         node_name(self.name)
+        if self.public_key:
+            public_key(self.public_key)
+        if self.serial_no < 1:
+            raise ValueError(f"node {self.name}: serial_no {self.serial_no}, it counts from 1")
         if self.master_candidate + self.drained + self.offline > 1:
             raise ValueError(f"node {self.name}: master_candidate, drained and offline exclude each other")
         if self.master_candidate and not self.master_capable:
@@ -93,6 +98,10 @@ class WithdrawnFile:
     scope: ScopeName
     purge: bool = False
 
+    def __post_init__(self) -> None:
+        managed_path(self.path)
+        scope_name(self.scope)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
@@ -110,6 +119,8 @@ class Cluster:
     mtime: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.epoch < 1:
+            raise ValueError(f"epoch {self.epoch}: it counts from 1")
         if self.candidate_pool_size < 1:
             raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1")
         if not self.cluster_name or len(self.cluster_name) > 255:
@@ -199,7 +210,7 @@ def role_letter(config: ClusterConfig, node: Node) -> str:
 
 
 def natural_key(text: str) -> tuple[tuple[int, str], ...]:
-    """Sort node2 before node10, as Ganeti does."""
+    """Sort node2 before node10, as Ganeti does. Different texts have different keys, node01 and node1 too."""
     parts, digits = [], ""
     for character in text + "\0":
         if character.isdecimal():
@@ -209,7 +220,7 @@ def natural_key(text: str) -> tuple[tuple[int, str], ...]:
             parts.append((int(digits), ""))
             digits = ""
         parts.append((-1, character))
-    return tuple(parts)
+    return (*parts, (-1, text))
 
 
 def new_cluster(
@@ -265,9 +276,17 @@ def from_text(text: str | bytes) -> ClusterConfig:
         raise Refused(f"config.data is damaged: {error}") from error
 
 
+def next_serial(config: ClusterConfig) -> int:
+    """Return the serial of the next change, beyond any that a node of this cluster has or had.
+
+    A node that is removed and added again remembers the serial of its last assignment, and takes no lower one.
+    """
+    return max(config.serial_no, *(node.serial_no for node in config.nodes.values())) + 1
+
+
 def with_nodes(config: ClusterConfig, nodes: Mapping[str, Node], now: float) -> ClusterConfig:
     """Return the config with these nodes instead; the serial grows."""
-    return replace(config, nodes=dict(nodes), serial_no=config.serial_no + 1, mtime=now)
+    return replace(config, nodes=dict(nodes), serial_no=next_serial(config), mtime=now)
 
 
 def with_cluster(config: ClusterConfig, cluster: Cluster, now: float) -> ClusterConfig:

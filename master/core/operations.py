@@ -16,11 +16,21 @@ from master.core.cluster import (
     NodeGroup,
     WithdrawnFile,
     natural_key,
+    next_serial,
     with_cluster,
     with_nodes,
 )
 from protocol.errors import Refused
-from protocol.names import ManagedPath, ScopeName, group_name, group_scope, managed_path, node_name, scope_name
+from protocol.names import (
+    ManagedPath,
+    ScopeName,
+    group_name,
+    group_scope,
+    managed_path,
+    node_name,
+    public_key,
+    scope_name,
+)
 from protocol.operator_messages import (
     FileAdd,
     FileModify,
@@ -43,7 +53,7 @@ def add_node(config: ClusterConfig, request: NodeAdd, *, uuid: str, now: float) 
     name = _checked(node_name, request.name)
     if any(node.name == name for node in config.nodes.values()):
         raise Refused(f"node {name} is in the cluster already")
-    _check_key_is_free(config, request.public_key, name)
+    _check_key(config, request.public_key, name)
     group = config.group(request.group) if request.group else _first_group(config)
     node = Node(
         name=name,
@@ -52,6 +62,7 @@ def add_node(config: ClusterConfig, request: NodeAdd, *, uuid: str, now: float) 
         public_key=request.public_key,
         master_capable=request.master_capable,
         vm_capable=request.vm_capable,
+        serial_no=next_serial(config),
         ctime=now,
         mtime=now,
     )
@@ -62,22 +73,23 @@ def add_node(config: ClusterConfig, request: NodeAdd, *, uuid: str, now: float) 
 
 
 def modify_node(config: ClusterConfig, request: NodeModify, *, now: float) -> ClusterConfig:
-    """Change a node's flags, group or key. One request sets at most one flag; setting a role clears the former one."""
+    """Change a node's flags, group or key. One request sets at most one flag; setting a role clears the former one.
+
+    What is like that already is no mistake: the config comes back as it was, so that a script may ask twice.
+    """
     before = config.node(request.name)
     _check_flags(config, request, before)
     after = _with_flags(before, request)
     if request.group is not None:
         after = replace(after, group=config.group(request.group).uuid)
     if request.public_key is not None:
-        _check_key_is_free(config, request.public_key, before.name)
+        _check_key(config, request.public_key, before.name)
         after = replace(after, public_key=request.public_key)
     if after == before:
-        raise Refused(f"node {before.name}: nothing to change, it is like that already")
-    becomes_able = not candidate_pool.is_eligible(before) and candidate_pool.is_eligible(after)
-    changed = {**config.nodes, before.uuid: after}
-    if becomes_able and not before.master_candidate and candidate_pool.has_vacancy(replace(config, nodes=changed)):
+        return config
+    if _promotes_itself(config, request, before, after):
         after = replace(after, master_candidate=True)
-    after = replace(after, serial_no=before.serial_no + 1, mtime=now)
+    after = replace(after, serial_no=next_serial(config), mtime=now)
     result = with_nodes(config, {**config.nodes, before.uuid: after}, now)
     if before.master_candidate and not after.master_candidate:
         if request.auto_promote:
@@ -149,7 +161,7 @@ def modify_file(config: ClusterConfig, request: FileModify, *, now: float) -> Cl
         scope=before.scope if request.scope is None else _existing_scope(config, request.scope),
     )
     if after == before:
-        raise Refused(f"{before.path}: nothing to change, it is like that already")
+        return config
     files = [after if file.path == before.path else file for file in config.cluster.ancillary_files]
     return _with_files(config, files, list(config.cluster.withdrawn_files), now)
 
@@ -175,7 +187,9 @@ def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None
     touched = [flag for flag in (*roles, "master-capable") if given.get(flag) is not None]
     if is_master and touched:
         raise Refused(f"node {node.name} is the master: its {', '.join(touched)} cannot be changed")
-    if request.master_candidate and not (node.master_capable or request.master_capable):
+    if request.master_candidate and request.master_capable is False:
+        raise Refused(f"node {node.name}: a master candidate has to be master-capable")
+    if request.master_candidate and not node.master_capable:
         raise Refused(f"node {node.name} is not master-capable; first: gnt-mesh node modify --master-capable yes")
 
 
@@ -199,9 +213,17 @@ def _with_flags(node: Node, request: NodeModify) -> Node:
     return replace(node, **flags)  # type: ignore[arg-type]  # every flag is a bool field of Node
 
 
+def _promotes_itself(config: ClusterConfig, request: NodeModify, before: Node, after: Node) -> bool:
+    """True for a node that has become able to be a candidate while the pool has room, unless that was ruled out."""
+    if request.master_candidate is False or before.master_candidate or candidate_pool.is_eligible(before):
+        return False
+    changed = replace(config, nodes={**config.nodes, before.uuid: after})
+    return candidate_pool.is_eligible(after) and candidate_pool.has_vacancy(changed)
+
+
 def _fill_pool(config: ClusterConfig, *, now: float, excluding: str = "") -> ClusterConfig:
     promoted = {
-        node.uuid: replace(node, serial_no=node.serial_no + 1, mtime=now)
+        node.uuid: replace(node, serial_no=config.serial_no, mtime=now)
         for node in candidate_pool.to_promote(config, excluding=excluding)
     }
     return replace(config, nodes={**config.nodes, **promoted})
@@ -237,9 +259,13 @@ def _first_group(config: ClusterConfig) -> NodeGroup:
     return min(config.nodegroups.values(), key=lambda group: (group.ctime, natural_key(group.name)))
 
 
-def _check_key_is_free(config: ClusterConfig, public_key: str, name: str) -> None:
+def _check_key(config: ClusterConfig, key: str, name: str) -> None:
+    """Empty is no key. A mistyped one would have the server refuse its whole configuration."""
+    if not key:
+        return
+    _checked(public_key, key)
     for node in config.nodes.values():
-        if public_key and node.public_key == public_key and node.name != name:
+        if node.public_key == key and node.name != name:
             raise Refused(f"this public key is already the one of node {node.name}")
 
 
