@@ -318,13 +318,12 @@ class Agent:
                 if not self._desired.holds_sources:
                     self._known[path] = Known(want.scope, want.entry.digest)
         receipts = {scope: version for scope, version in self._desired.versions.items() if self._is_complete(scope)}
-        if receipts != self._receipts:
-            self._receipts = receipts
-            self._report_wanted = True
+        self._receipts = receipts
         if self._look_wanted and not self._fetching:
             self._status = replace(self._status, look=self._look_wanted)
             self._look_wanted = ""
             self._report_wanted = True
+        self._report_wanted = self._report_wanted or self._status_now() != self._status
         return self._remember()
 
     def _forget_what_is_gone(self) -> None:
@@ -359,10 +358,14 @@ class Agent:
     def _report(self) -> e.Report:
         self._report_wanted = False
         self._reported_s = self._now_s
+        self._status = replace(self._status_now(), sequence=self._status.sequence + 1)
+        return e.Report(self._status)
+
+    def _status_now(self) -> Status:
+        """Return what is to be said now, under the sequence of what was said last."""
         errors = self._errors()
-        self._status = replace(
+        return replace(
             self._status,
-            sequence=self._status.sequence + 1,
             serial=self._desired.serial_acted_on,
             receipts=tuple(
                 ScopeReceipt(scope=scope, epoch=epoch, generation=generation)
@@ -372,7 +375,6 @@ class Agent:
             errors=tuple(errors[:ERRORS_MAX]),
             errors_count=len(errors),
         )
-        return e.Report(self._status)
 
     def _errors(self) -> list[FileError]:
         of_scopes = [
