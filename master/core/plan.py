@@ -48,9 +48,11 @@ def builtin_files(config_data: ManagedPath) -> dict[ManagedPath, ScopeName]:
 
 
 def managed_files(config: ClusterConfig, config_data: ManagedPath) -> tuple[AncillaryFile, ...]:
-    """Return every managed file, built-in ones included, in path order."""
-    own = [AncillaryFile(path=path, scope=scope) for path, scope in builtin_files(config_data).items()]
-    return tuple(sorted([*own, *config.cluster.ancillary_files], key=lambda file: file.path))
+    """Return every managed file, built-in ones included, in path order. A listed path that is built in counts once."""
+    builtin = builtin_files(config_data)
+    own = [AncillaryFile(path=path, scope=scope) for path, scope in builtin.items()]
+    listed = [file for file in config.cluster.ancillary_files if file.path not in builtin]
+    return tuple(sorted([*own, *listed], key=lambda file: file.path))
 
 
 def plan(
@@ -71,11 +73,10 @@ def plan(
             problems.append(FileError(path=file.path, scope=file.scope, reason=problem))
         if entry:
             entries[file.scope].append(entry)
-    purged = {file.path for file in config.cluster.withdrawn_files if file.purge}
     changed = [
         manifest
         for scope in config.scopes()
-        if (manifest := _manifest(config, scope, entries[scope], before.get(scope), purged, generation))
+        if (manifest := _manifest(config, scope, entries[scope], before.get(scope), generation))
     ]
     events = [event for manifest in changed for event in _events(manifest, before.get(manifest.scope))]
     changed.sort(key=lambda manifest: _removes(manifest, before.get(manifest.scope)))
@@ -122,30 +123,34 @@ def _absence(file: AncillaryFile, published: FileEntry | None) -> str:
 
 
 def _manifest(
-    config: ClusterConfig,
-    scope: ScopeName,
-    entries: Sequence[FileEntry],
-    before: Manifest | None,
-    purged: set[ManagedPath],
-    generation: int,
+    config: ClusterConfig, scope: ScopeName, entries: Sequence[FileEntry], before: Manifest | None, generation: int
 ) -> Manifest | None:
     """Return the scope's new manifest, None if it is the one before."""
-    paths = {entry.path for entry in entries}
-    if before is None:
-        return Manifest(scope=scope, epoch=config.cluster.epoch, generation=generation, files=tuple(entries))
-    withdrawn = {item.path: item for item in before.withdrawn if item.path not in paths}
-    for entry in before.files:
-        if entry.path not in paths:
-            withdrawn[entry.path] = Withdrawal(path=entry.path, generation=generation, purge=entry.path in purged)
-    newest = sorted(withdrawn.values(), key=lambda item: (item.generation, item.path))[-WITHDRAWALS_MAX:]
     after = Manifest(
         scope=scope,
         epoch=config.cluster.epoch,
-        generation=before.generation,
+        generation=before.generation if before else generation,
         files=tuple(entries),
-        withdrawn=tuple(newest),
+        withdrawn=_withdrawn(config, scope, {entry.path for entry in entries}, before, generation),
     )
     return None if after == before else replace(after, generation=generation)
+
+
+def _withdrawn(
+    config: ClusterConfig, scope: ScopeName, paths: set[ManagedPath], before: Manifest | None, generation: int
+) -> tuple[Withdrawal, ...]:
+    """Return what left the scope: lately, by the manifest before; if there is none, by what the config remembers."""
+    remembered = config.cluster.withdrawn_files
+    if before:
+        purged = {file.path for file in remembered if file.purge}
+        old = {item.path: item for item in before.withdrawn}
+        gone = {entry.path: entry.path in purged for entry in before.files}
+    else:
+        old = {}
+        gone = {file.path: file.purge for file in remembered if file.scope == scope}
+    new = {path: Withdrawal(path=path, generation=generation, purge=purge) for path, purge in gone.items()}
+    left = [item for path, item in (old | new).items() if path not in paths]
+    return tuple(sorted(left, key=lambda item: (item.generation, item.path))[-WITHDRAWALS_MAX:])
 
 
 def _events(manifest: Manifest, before: Manifest | None) -> list[FileEvent]:
