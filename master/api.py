@@ -252,7 +252,7 @@ class Api:
         return replace(goal, generations=generations, serials={})
 
     def _goal_for(self, goal: op.Goal, node: Node) -> op.Goal:
-        """One node has all it must have in its role; so have others whose role changed; an offline one is not waited for."""
+        """One node has all it must, and so have others whose role changed with it; an offline one is not waited for."""
         waited_for = [name for name in sorted({node.name, *goal.serials}) if not self._daemon.config.node(name).offline]
         if not waited_for:
             return replace(goal, generations={}, serials={})
