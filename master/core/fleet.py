@@ -8,6 +8,9 @@ from protocol.messages import Manifest, Refusals, Status
 from protocol.names import NodeName, ScopeName
 from protocol.operator_messages import Goal, Missing, NodeInfo
 
+BOOTS_MAX = 8
+LOOKS_MAX = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Presence:
@@ -16,6 +19,8 @@ class Presence:
     status: Status
     heard_s: float
     has_left: bool = False
+    earlier_boots: tuple[str, ...] = ()
+    """Agent processes of which this node has had a later one: what is still heard of them is old."""
 
 
 class Fleet:
@@ -24,14 +29,15 @@ class Fleet:
     def __init__(self, *, silent_after_s: float) -> None:
         self._silent_after_s = silent_after_s
         self._presences: dict[NodeName, Presence] = {}
+        self._looks: list[str] = []
 
     def hear(self, status: Status, now_s: float) -> bool:
         """Take in a status; return whether it says anything but that the node is still there."""
         before = self._presences.get(status.node)
-        if before and before.status.boot == status.boot and before.status.sequence >= status.sequence:
+        if before and _is_old(status, before):
             return False
         was_online = before is not None and self._is_fresh(before, now_s)
-        self._presences[status.node] = Presence(status, now_s)
+        self._presences[status.node] = Presence(status, now_s, earlier_boots=_earlier_boots(status, before))
         same = before is not None and replace(before.status, sequence=status.sequence) == status
         return not (same and was_online)
 
@@ -46,6 +52,16 @@ class Fleet:
 
     def forget(self, node: NodeName) -> None:
         self._presences.pop(node, None)
+
+    def note_look(self, token: str) -> None:
+        """Every node is about to be asked to read its files again: whoever finishes this look has done those before."""
+        self._looks = [*self._looks, token][-LOOKS_MAX:]
+
+    def look_owed(self, node: NodeName) -> str:
+        """Return the token of the newest look if this node has not finished it, so that a lost bell is rung again."""
+        status = self.status(node)
+        newest = self._looks[-1] if self._looks else ""
+        return newest if status and status.look != newest else ""
 
     def status(self, node: NodeName) -> Status | None:
         """Return the last status of a node, None if it has never given one."""
@@ -98,11 +114,22 @@ class Fleet:
     def missing(self, config: ClusterConfig, goal: Goal, now_s: float) -> tuple[Missing, ...]:
         """Return every reason why a goal is not reached; nothing if it is. Never yes while a node is behind.
 
-        Nodes that are marked offline count only if the goal names them.
+        Nodes that are marked offline count only if the goal names them. Of one whose role is what changed, only what
+        it must give back counts, and that only while it is there to be asked.
         """
-        return tuple(
-            reason for node in nodes_of(config, goal) for reason in self._missing_of(config, node, goal, now_s)
-        )
+        members = {node.name for node in config.nodes.values()}
+        gone = [
+            Missing(node=name, reason="is not in the cluster any more") for name in goal.nodes if name not in members
+        ]
+        here = [reason for node in nodes_of(config, goal) for reason in self._missing_for(config, node, goal, now_s)]
+        return (*gone, *here)
+
+    def _missing_for(self, config: ClusterConfig, node: Node, goal: Goal, now_s: float) -> Iterable[Missing]:
+        if not (node.offline and node.name in goal.serials):
+            yield from self._missing_of(config, node, goal, now_s)
+        elif self.is_online(node.name, now_s):
+            status = self._presences[node.name].status
+            yield from self._unacted(node, goal, status) or self._surplus(config, node, status)
 
     def _missing_of(self, config: ClusterConfig, node: Node, goal: Goal, now_s: float) -> Iterable[Missing]:
         presence = self._presences.get(node.name)
@@ -113,17 +140,29 @@ class Fleet:
             yield Missing(node=node.name, reason=self._why_silent(node, presence, now_s))
             return
         status = presence.status
-        if status.serial < goal.serials.get(node.name, 0):
-            yield Missing(node=node.name, reason="does not act on its new role yet")
+        if unacted := self._unacted(node, goal, status):
+            yield from unacted
             return
-        if goal.looks and status.look != goal.looks:
+        if goal.looks and not self._has_looked(status, goal.looks):
             yield Missing(node=node.name, reason="is still reading its files again")
             return
         yield from self._behind(config, node, goal, status)
+        if node.name in goal.serials:
+            yield from self._surplus(config, node, status)
+
+    def _unacted(self, node: Node, goal: Goal, status: Status) -> list[Missing]:
+        if status.serial >= goal.serials.get(node.name, 0):
+            return []
+        return [Missing(node=node.name, reason="does not act on its new role yet")]
+
+    def _has_looked(self, status: Status, token: str) -> bool:
+        """True if the last look that a node has finished is this one, or one that began later."""
+        if status.look == token:
+            return True
+        return status.look in self._looks and token in self._looks[: self._looks.index(status.look)]
 
     def _behind(self, config: ClusterConfig, node: Node, goal: Goal, status: Status) -> Iterable[Missing]:
-        scopes = config.scopes_of(node)
-        for scope in scopes:
+        for scope in config.scopes_of(node):
             wanted = goal.generations.get(scope)
             receipt = status.receipt(scope)
             if wanted is None or (receipt and receipt.version >= (goal.epoch, wanted)):
@@ -134,10 +173,11 @@ class Fleet:
             if not errors:
                 have = f"has generation {receipt.generation}" if receipt else "has no complete generation"
                 yield Missing(node=node.name, scope=scope, reason=f"{have}, not {wanted} yet")
-        if node.name in goal.serials:
-            for scope in status.holding:
-                if scope not in scopes:
-                    yield from self._still_holding(node, scope, status)
+
+    def _surplus(self, config: ClusterConfig, node: Node, status: Status) -> Iterable[Missing]:
+        for scope in status.holding:
+            if scope not in config.scopes_of(node):
+                yield from self._still_holding(node, scope, status)
 
     def _still_holding(self, node: Node, scope: ScopeName, status: Status) -> Iterable[Missing]:
         errors = [error for error in status.errors if error.scope == scope]
@@ -162,6 +202,18 @@ class Fleet:
             return "has not reported since the master started"
         end = "its connection ended" if presence.has_left else "it says nothing"
         return f"is not online: {end}, last heard {silence_s:.0f} s ago"
+
+
+def _is_old(status: Status, before: Presence) -> bool:
+    if status.boot == before.status.boot:
+        return status.sequence <= before.status.sequence
+    return status.boot in before.earlier_boots
+
+
+def _earlier_boots(status: Status, before: Presence | None) -> tuple[str, ...]:
+    if before is None or before.status.boot == status.boot:
+        return before.earlier_boots if before else ()
+    return (*before.earlier_boots, before.status.boot)[-BOOTS_MAX:]
 
 
 def nodes_of(config: ClusterConfig, goal: Goal) -> tuple[Node, ...]:
