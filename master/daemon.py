@@ -127,6 +127,7 @@ class MasterDaemon:
         self._sources.forget()
         await self.refresh(None, "redist-conf")
         token = secrets.token_hex(8)
+        self.fleet.note_look(token)
         for node in self.config.sorted_nodes():
             if not node.offline:
                 await self._publisher.ring_node(self.config, node, look=token)
@@ -278,7 +279,7 @@ class MasterDaemon:
 
     async def _reissue(self) -> None:
         """Publish what the disk says under a generation beyond the one found on the bus."""
-        generation = self._generation_floor + 1
+        generation = max(self.store.generation, self._generation_floor) + 1
         manifests = tuple(replace(manifest, generation=generation) for manifest in self.manifests.values())
         await self._issue(Publication(generation, manifests, (), self.problems), "the bus was ahead of the disk")
         self._restore_due.set()
@@ -342,9 +343,17 @@ class MasterDaemon:
                     await self._publisher.assign(self.config, behind)
                 except Unavailable as error:
                     self._note_bus_failure("patrol", error)
-                if self._collected != self.store.generation:
-                    self._collected = self.store.generation
-                    await asyncio.to_thread(self.store.collect, self.settings.history_generations, self.config.scopes())
+                await self._collect()
+
+    async def _collect(self) -> None:
+        """Let old generations go, once per new one; what the disk does not let go is tried again with the next."""
+        if self._collected == self.store.generation:
+            return
+        self._collected = self.store.generation
+        try:
+            await asyncio.to_thread(self.store.collect, self.settings.history_generations, self.config.scopes())
+        except Unavailable as error:
+            log.warning("collect_failed", reason=str(error))
 
     def _missed_its_role(self, node: Node) -> bool:
         status = self.fleet.status(node.name)

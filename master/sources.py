@@ -7,25 +7,29 @@ after: a half-written file is never published. What a content costs is one read,
 import errno
 import fcntl
 import grp
-import hashlib
 import os
 import pwd
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from master.core.plan import Source
 from protocol import durable
 from protocol.names import Digest, ManagedPath
 
-READ_BYTES = 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 
-RACY_NS = 50_000_000
-"""A file that changed less than this before it was read could change again without its times showing it."""
+CLOCK_STEP_NS: Final = 10_000_000
+"""Two changes within one step of the kernel's clock have the same time: such a file is read a moment later."""
 
-BEING_WRITTEN = "is being written on the master"
+RACY_NS: Final = 50_000_000
+"""The content of a file that changed less than this before is read again next time, to be on the safe side."""
+
+BEING_WRITTEN: Final = "is being written on the master"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,20 @@ class Fingerprint:
 class Sources:
     """The sources below one root. Blocking; called from one thread at a time."""
 
-    def __init__(self, root: Path, blobs_dir: Path, *, size_bytes_max: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        blobs_dir: Path,
+        *,
+        size_bytes_max: int,
+        now: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._root = root
         self._blobs_dir = blobs_dir
         self._size_bytes_max = size_bytes_max
+        self._now = now
+        self._sleep = sleep
         self._seen: dict[ManagedPath, tuple[Fingerprint, Source]] = {}
 
     def real(self, path: ManagedPath) -> Path:
@@ -89,7 +103,7 @@ class Sources:
         try:
             return self._read_open(path, fd)
         except OSError as error:
-            return Source("unusable", reason=f"cannot be read on the master: {error.strerror}")
+            return Source("unusable", reason=f"cannot be read and stored on the master: {error.strerror}")
         finally:
             os.close(fd)
 
@@ -100,11 +114,12 @@ class Sources:
         if before.st_size > self._size_bytes_max:
             return Source("unusable", reason=f"has {before.st_size} bytes, limit {self._size_bytes_max}")
         seen = self._seen.get(path)
-        if seen and seen[0] == Fingerprint.of(before):
+        if seen and seen[0] == Fingerprint.of(before) and self._is_stored(seen[1]):
             return seen[1]
         if _has_writer(fd):
             return Source("unsettled", reason=BEING_WRITTEN)
-        digest = self._store(fd)
+        self._let_the_clock_step(before)
+        digest = self._store(fd, before.st_size)
         after = os.fstat(fd)
         if digest is None or Fingerprint.of(after) != Fingerprint.of(before) or _has_writer(fd):
             return Source("unsettled", reason=BEING_WRITTEN)
@@ -119,38 +134,52 @@ class Sources:
         self._note(path, after, source)
         return source
 
+    def _let_the_clock_step(self, status: os.stat_result) -> None:
+        """Wait until a change that comes from now on has another time than the last one."""
+        age_ns = max(self._now() - status.st_ctime_ns, 0)
+        if age_ns < CLOCK_STEP_NS:
+            self._sleep((CLOCK_STEP_NS - age_ns) / 1e9)
+
     def _note(self, path: ManagedPath, status: os.stat_result, source: Source) -> None:
         """Remember the content by its fingerprint, unless a change within the clock's grain could hide in it."""
-        age_ns = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
-        if age_ns > RACY_NS:
+        if self._now() - status.st_ctime_ns > RACY_NS:
             self._seen[path] = (Fingerprint.of(status), source)
         else:
             self.forget(path)
 
-    def _store(self, fd: int) -> Digest | None:
-        """Copy the content into the store under its hash; None if its size changed meanwhile."""
-        hasher = hashlib.sha256()
-        temporary = self._blobs_dir / durable.temporary_name()
-        size = os.fstat(fd).st_size
-        copied = 0
+    def _is_stored(self, source: Source) -> bool:
+        """False if the content has been collected since, because no kept generation named it."""
         try:
-            with temporary.open("xb") as copy:
-                while part := os.read(fd, READ_BYTES):
-                    hasher.update(part)
-                    copied += len(part)
-                    copy.write(part)
-                copy.flush()
-                digest = Digest(hasher.hexdigest())
-                if copied != size or (self._blobs_dir / digest).exists():
-                    temporary.unlink()
-                    return digest if copied == size else None
-                os.fsync(copy.fileno())
-            temporary.rename(self._blobs_dir / digest)
-            durable.sync_directory(self._blobs_dir)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return digest
+            return (self._blobs_dir / source.digest).stat().st_size == source.size_bytes
+        except OSError:
+            return False
+
+    def _store(self, fd: int, size_bytes: int) -> Digest | None:
+        """Copy the content into the store under its hash, for the master's eyes only; None if its size has changed."""
+        directory = os.open(self._blobs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            copy = durable.Temporary(directory)
+            try:
+                return self._copy(fd, copy, directory, size_bytes)
+            finally:
+                copy.close()
+                with suppress(FileNotFoundError):
+                    os.unlink(copy.name, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+    def _copy(self, fd: int, copy: durable.Temporary, directory: int, size_bytes: int) -> Digest | None:
+        while part := os.read(fd, READ_BYTES):
+            copy.write(part)
+            if copy.size_bytes > size_bytes:
+                return None
+        if copy.size_bytes != size_bytes:
+            return None
+        if not self._is_stored(Source("ready", digest=copy.digest, size_bytes=size_bytes)):
+            os.fsync(copy.fd)
+            copy.replace(directory, copy.digest)
+            os.fsync(directory)
+        return copy.digest
 
 
 def _has_writer(fd: int) -> bool:

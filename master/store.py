@@ -5,7 +5,8 @@ a kept generation names. Written durably, read whole at the start.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Store:
         self._config_data = config_data
         self._history_dir = state_dir / "history"
         self._blobs_dir = state_dir / "blobs"
+        self._scopes: tuple[ScopeName, ...] = ()
         self._history: dict[int, Generation] = {}
 
     def open(self) -> ClusterConfig:
@@ -48,19 +50,22 @@ class Store:
         except OSError as error:
             raise Refused(f"{self._config_data}: {error.strerror}") from error
         config = from_text(text)
-        for directory in (self._history_dir, self._blobs_dir):
-            durable.make_directory(directory)
-            durable.sweep(directory)
+        self._scopes = config.scopes()
+        try:
+            for directory in (self._history_dir, self._blobs_dir):
+                durable.make_directory(directory)
+                durable.sweep(directory)
+        except OSError as error:
+            raise Refused(f"{directory}: {error.strerror}") from error
         for path in sorted(self._history_dir.glob("*.json")):
             self._read_generation(path)
         return config
 
     def save_config(self, config: ClusterConfig) -> None:
         """Replace config.data."""
-        try:
+        with _unavailable(f"cannot write {self._config_data}"):
             save_config(self._config_data, config)
-        except OSError as error:
-            raise Unavailable(f"cannot write {self._config_data}: {error.strerror}") from error
+        self._scopes = config.scopes()
 
     @property
     def generation(self) -> int:
@@ -73,20 +78,19 @@ class Store:
         return len(self._history)
 
     def manifests(self) -> dict[ScopeName, Manifest]:
-        """Return the newest manifest of every scope in the history."""
+        """Return the newest manifest of every scope that the cluster config has; the history may know older scopes."""
         newest: dict[ScopeName, Manifest] = {}
         for number in sorted(self._history):
             newest |= {manifest.scope: manifest for manifest in self._history[number].manifests}
-        return newest
+        return {scope: newest[scope] for scope in self._scopes if scope in newest}
 
     def add_generation(self, entry: Generation) -> None:
         """Make a generation durable. Only then may it be published."""
-        path = self._history_dir / f"{entry.generation:012d}.json"
+        assert entry.generation > self.generation, f"generation {entry.generation} after {self.generation}"
+        path = self._history_dir / _file_name(entry.generation)
         text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
-        try:
+        with _unavailable(f"cannot write {path}"):
             durable.write_file(path, text + b"\n")
-        except OSError as error:
-            raise Unavailable(f"cannot write {path}: {error.strerror}") from error
         self._history[entry.generation] = entry
 
     def collect(self, keep: int, scopes: Iterable[ScopeName]) -> set[Digest]:
@@ -94,22 +98,23 @@ class Store:
 
         A generation that holds the newest manifest of one of `scopes` is kept however old it is.
         """
-        current = {scope: self._newest_of(scope) for scope in scopes}
-        for number in sorted(self._history)[: max(len(self._history) - keep, 0)]:
-            if number not in current.values():
-                del self._history[number]
-                (self._history_dir / f"{number:012d}.json").unlink(missing_ok=True)
+        with _unavailable(f"cannot remove what is no longer kept from {self._history_dir.parent}"):
+            current = {self._newest_of(scope) for scope in scopes}
+            for number in sorted(self._history)[: max(len(self._history) - keep, 0)]:
+                if number not in current:
+                    (self._history_dir / _file_name(number)).unlink(missing_ok=True)
+                    del self._history[number]
+            unnamed = self._unnamed()
+            for digest in unnamed:
+                self.blob_path(digest).unlink(missing_ok=True)
+        return unnamed
+
+    def _unnamed(self) -> set[Digest]:
         named = {
             entry.digest for kept in self._history.values() for manifest in kept.manifests for entry in manifest.files
         }
-        unnamed = {
-            Digest(path.name)
-            for path in self._blobs_dir.iterdir()
-            if path.name not in named and not durable.is_temporary(path.name)
-        }
-        for digest in unnamed:
-            self.blob_path(digest).unlink(missing_ok=True)
-        return unnamed
+        stored = (path.name for path in self._blobs_dir.iterdir() if not durable.is_temporary(path.name))
+        return {Digest(name) for name in stored if name not in named}
 
     def blob_path(self, digest: Digest) -> Path:
         return self._blobs_dir / digest
@@ -136,6 +141,8 @@ class Store:
     def _read_generation(self, path: Path) -> None:
         try:
             entry = msgspec.json.decode(path.read_bytes(), type=Generation)
+            if path.name != _file_name(entry.generation):
+                raise ValueError(f"it holds generation {entry.generation}")
         except (OSError, msgspec.DecodeError, ValueError) as error:
             raise Refused(f"{path} is damaged: {error}; move it away to go on without this generation") from error
         self._history[entry.generation] = entry
@@ -145,3 +152,15 @@ def save_config(path: Path, config: ClusterConfig) -> None:
     """Write config.data durably, for its owner and group alone."""
     durable.make_directory(path.parent, mode=0o755)
     durable.write_file(path, to_text(config).encode(), mode=0o640)
+
+
+def _file_name(generation: int) -> str:
+    return f"{generation:012d}.json"
+
+
+@contextmanager
+def _unavailable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{what}: {error.strerror}") from error
