@@ -184,6 +184,8 @@ class MasterDaemon:
     async def _carry(self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], why: str) -> None:
         """The order matters: a demoted node is shut out before anything new is published, a promoted one let in."""
         gone = [scope for scope in before.scopes() if scope not in after.scopes()]
+        for scope in gone:
+            self.manifests.pop(scope, None)  # before anything that can fail: `restore` would publish it for ever
         if set(after.scopes()) - set(before.scopes()):
             await self._publisher.open_scopes(after.scopes())
         await self._publisher.let_in(after)
@@ -193,7 +195,6 @@ class MasterDaemon:
             self.fleet.forget(before.nodes[uuid].name)
             await self._publisher.unassign(before.nodes[uuid].name)
         for scope in gone:
-            self.manifests.pop(scope, None)
             await self._publisher.drop_scope(scope)
 
     async def _refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
