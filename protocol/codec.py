@@ -40,14 +40,14 @@ def decode(data: bytes, expected: type[T], *, bytes_max: int = MESSAGE_BYTES_MAX
     fields = _unpack(data, bytes_max)
     kind = fields.pop("kind")
     if kind != expected.__name__:
-        raise DecodeError(f"a {str(kind)[:40]} where a {expected.__name__} belongs")
+        raise DecodeError(f"a {kind[:40]} where a {expected.__name__} belongs")
     return _convert(fields, expected)
 
 
 def decode_any(data: bytes) -> object:
     """Return whatever message of ours is in `data`: for tools that show what they are given."""
     fields = _unpack(data, MESSAGE_BYTES_MAX)
-    kind = KINDS.get(str(fields.pop("kind")))
+    kind = KINDS.get(fields.pop("kind"))
     if kind is None:
         raise DecodeError("a kind of message that this version does not know")
     return _convert(fields, kind)
@@ -82,7 +82,7 @@ def _unpack(data: bytes, bytes_max: int) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise DecodeError(f"a {type(fields).__name__} where a map belongs")
     version = fields.pop("v", None)
-    if type(version) is not int or "kind" not in fields:
+    if type(version) is not int or not isinstance(fields.get("kind"), str):
         raise DecodeError("no version or kind: not a message of this mesh")
     if version > VERSION:
         raise DecodeError(f"wire version {version}, this side knows up to {VERSION}: upgrade it")

@@ -1,11 +1,12 @@
 """The three sides of the bus over NATS; the only importer of nats.
 
-connection: one supervised connection. direct: reading by direct get. streams: the layout of JetStream.
-Then one module per side: agent, master, operator.
+clients: one nats-py client. requests: questions to the bus. connection: both, supervised. direct: reading by direct
+get. streams: the layout of JetStream. envelopes: what is checked of every message. Then one module per side: agent
+(with inspection), master (with api_service), operator.
 """
 
 from protocol.nats_bus.agent import NatsAgentBus
-from protocol.nats_bus.connection import SERVER_VERSION_MIN, Address
+from protocol.nats_bus.clients import SERVER_VERSION_MIN, Address
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.nats_bus.operator import NatsOperatorBus
 

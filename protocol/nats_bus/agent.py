@@ -26,7 +26,8 @@ from protocol.messages import (
 )
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct, envelopes
-from protocol.nats_bus.connection import Address, Connection
+from protocol.nats_bus.clients import Address
+from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.inspection import NodeService
 
 CHUNKS_IN_FLIGHT = 4

@@ -6,11 +6,7 @@ subscribes again. Foreign exceptions end here: what leaves is `Unavailable`, or 
 
 import asyncio
 import contextlib
-import logging
-import random
-import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import nats.errors
@@ -18,33 +14,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from protocol.errors import Refused, Unavailable
+from protocol.nats_bus import clients
+from protocol.nats_bus.clients import Address
 from protocol.nats_bus.requests import NobodyAnswers, Requests, send
 
-SERVER_VERSION_MIN: Final = (2, 12, 7)
-"""Older servers forward forged headers between accounts (CVE-2026-33249) or lack atomic batches."""
-
-PING_INTERVAL_S: Final = 10
 REQUEST_TIMEOUT_S: Final = 3.0
-CLOSE_TIMEOUT_S: Final = 1.0
-"""A server that is silent does not keep us from ending."""
-
-UNREAD_TIMEOUT_S: Final = 30
-"""What the peer has not taken for so long, it never will. nats-py would wait for it before it reconnects."""
-
-logging.getLogger("nats").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the server is and who we are on it."""
-
-    url: str
-    seed: str
-    name: str
-    inbox_prefix: str
-
-    def __repr__(self) -> str:
-        return f"Address({self.url!r}, name={self.name!r})"
 
 
 class Connection:
@@ -83,7 +57,7 @@ class Connection:
 
     @property
     def server_version(self) -> str:
-        return str(self._client.connected_server_version) if self._client and self._client.is_connected else ""
+        return clients.version_text(self._client) if self._client and self._client.is_connected else ""
 
     async def open(self, *, timeout_s: float | None = None) -> None:
         """Return once connected; without a timeout it tries for ever. Refused if the server is too old."""
@@ -103,18 +77,17 @@ class Connection:
         if self._requests:
             self._requests.lost("the connection was closed")
         if self._client:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                if self._client.is_connected:
-                    await asyncio.wait_for(self._client.flush(), CLOSE_TIMEOUT_S)
-                await asyncio.wait_for(self._client.close(), CLOSE_TIMEOUT_S)
-            _abort(self._client)
+            if self._client.is_connected:
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await asyncio.wait_for(self._client.flush(), clients.CLOSE_TIMEOUT_S)
+            await clients.discard(self._client)
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
         """Send without acknowledgement."""
         try:
             await send(self.client, subject, payload, headers=headers)
         except (nats.errors.Error, OSError) as error:
-            raise Unavailable(f"{subject}: {_text(error)}") from error
+            raise Unavailable(f"{subject}: {clients.text_of(error)}") from error
 
     async def request(
         self,
@@ -130,7 +103,7 @@ class Connection:
         try:
             return await self._requests.ask(subject, payload, headers, timeout_s=timeout_s)
         except (nats.errors.Error, OSError) as error:
-            raise Unavailable(f"{subject}: {_text(error)}") from error
+            raise Unavailable(f"{subject}: {clients.text_of(error)}") from error
 
     async def settle(self, subject: str) -> None:
         """Return when the server has handled all that was sent before. `subject` is any that we may ask on.
@@ -146,24 +119,23 @@ class Connection:
                 return await self._build()
             except Unavailable as error:
                 self._last_complaint = str(error)
-            await asyncio.sleep(_wait_s())
+            await asyncio.sleep(clients.pause_s())
 
     async def _build(self) -> None:
         client = Client()
         requests = Requests(client, self._address.inbox_prefix)
         try:
             await self._connect(client)
-            _limit_unread(client)
-            self._require_version(client)
+            clients.require_version(client, self._address.url)
             await requests.start()
             await self._prepare(client)
             await client.flush()
             await client.flush()  # the first ping overtakes what was queued, the second does not
         except (nats.errors.Error, OSError) as error:
-            await self._discard(client)
-            raise Unavailable(_text(error)) from error
+            await clients.discard(client)
+            raise Unavailable(clients.text_of(error)) from error
         except BaseException:
-            await self._discard(client)
+            await clients.discard(client)
             raise
         self._client, self._requests = client, requests
         if client.is_closed:
@@ -172,55 +144,33 @@ class Connection:
             self._tell_up()
 
     async def _connect(self, client: Client) -> None:
-        async def on_error(error: Exception) -> None:
+        async def failed(error: Exception) -> None:
             self._on_error(client, error)
 
-        async def on_disconnected() -> None:
+        async def lost() -> None:
             self._on_lost(client)
 
-        async def on_reconnected() -> None:
+        async def reconnected() -> None:
             self._on_reconnected(client)
 
-        async def on_closed() -> None:
+        async def closed() -> None:
             self._on_closed(client)
 
-        await client.connect(
-            self._address.url,
-            name=self._address.name,
-            nkeys_seed_str=self._address.seed,
-            inbox_prefix=self._address.inbox_prefix,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_wait_s(),  # type: ignore[arg-type]  # a float serves as well
-            flush_timeout=REQUEST_TIMEOUT_S,  # without it, a full buffer blocks for ever when the connection goes
-            ping_interval=PING_INTERVAL_S,
-            max_outstanding_pings=2,
-            error_cb=on_error,
-            disconnected_cb=on_disconnected,
-            reconnected_cb=on_reconnected,
-            closed_cb=on_closed,
-        )
-
-    async def _discard(self, client: Client) -> None:
-        """Close a client that never became ours, whatever state it is in."""
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await client.close()
-
-    def _require_version(self, client: Client) -> None:
-        version = client.connected_server_version
-        if (version.major, version.minor, version.patch) < SERVER_VERSION_MIN:
-            least = ".".join(map(str, SERVER_VERSION_MIN))
-            raise Refused(f"nats-server {version} at {self._address.url} is too old: at least {least} is needed")
+        await clients.connect(client, self._address, failed=failed, lost=lost, reconnected=reconnected, closed=closed)
 
     def _on_error(self, client: Client, error: Exception) -> None:
         if not isinstance(error, (nats.errors.Error, OSError)):
             # A callback of ours has failed: nobody else's fault, and not to be lost among the server's complaints.
             asyncio.get_running_loop().call_exception_handler({"message": "a bus callback failed", "exception": error})
         if client.is_connecting or client.is_reconnecting:
-            _abort(client)  # nats-py forgets to close what it connected to a server that then stays silent
-        if "permissions violation" not in (complaint := _text(error)):
+            clients.abort(client)  # nats-py forgets to close what it connected to a server that then stays silent
+        complaint = clients.text_of(error)
+        if "permissions violation" in complaint:
+            if self._requests and client is self._client:
+                self._requests.refused(complaint)
+        elif not (isinstance(error, ConnectionResetError) and self._last_complaint):
+            # The server gives its reason, then resets the connection: the reason is what we are asked for.
             self._last_complaint = complaint
-        elif self._requests and client is self._client:
-            self._requests.refused(complaint)
         self._complained(complaint)
 
     def _on_lost(self, client: Client) -> None:
@@ -228,14 +178,14 @@ class Connection:
             self._tell_down(self._last_complaint or "the connection was lost")
 
     def _on_reconnected(self, client: Client) -> None:
-        _limit_unread(client)
+        clients.limit_unread(client)
         if client is not self._client:
             return
         try:
-            self._require_version(client)
+            clients.require_version(client, self._address.url)
         except Refused as error:
             self._last_complaint = str(error)
-            self._retiring = asyncio.create_task(self._discard(client))
+            self._retiring = asyncio.create_task(clients.discard(client))
         else:
             self._tell_up()
 
@@ -246,7 +196,7 @@ class Connection:
     async def _rebuild(self) -> None:
         try:
             while True:
-                await asyncio.sleep(_wait_s())
+                await asyncio.sleep(clients.pause_s())
                 try:
                     return await self._build()
                 except (Unavailable, Refused) as error:
@@ -268,33 +218,3 @@ class Connection:
 
     def _because(self) -> str:
         return f": {self._last_complaint}" if self._last_complaint else ""
-
-
-def _limit_unread(client: Client) -> None:
-    if transport := _transport(client):
-        connected = transport.get_extra_info("socket")
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_S * 1000)
-
-
-def _abort(client: Client) -> None:
-    """Let go of a connection whose last bytes nobody takes."""
-    if transport := _transport(client):
-        transport.abort()
-
-
-def _transport(client: Client) -> asyncio.WriteTransport | None:
-    """nats-py has no public way to its socket."""
-    writer = getattr(client._transport, "_io_writer", None)
-    return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
-
-
-def _wait_s() -> float:
-    """How long to wait before the next attempt: never the same for a whole fleet."""
-    return random.uniform(0.2, 0.8)
-
-
-def _text(error: BaseException) -> str:
-    text = str(error).removeprefix("nats: ").strip("'\"")
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return text or type(error).__name__

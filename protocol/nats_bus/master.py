@@ -37,7 +37,8 @@ from protocol.messages import (
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct, envelopes, streams
 from protocol.nats_bus.api_service import ApiService
-from protocol.nats_bus.connection import Address, Connection
+from protocol.nats_bus.clients import Address
+from protocol.nats_bus.connection import Connection
 
 CHUNKS_IN_FLIGHT = 8
 
@@ -182,7 +183,10 @@ class NatsMasterBus:
         return self._stored[scope]
 
     async def _store_file(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
-        """The last chunk goes out once the whole hash is right: what belies its digest never becomes a blob."""
+        """The last chunk goes out once the whole hash is right: what belies its digest never becomes a blob.
+
+        What was sent is waited for even then: the server may store it after a removal that was asked for later.
+        """
         slots = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
         hashed = hashlib.sha256()
         async with asyncio.TaskGroup() as group:
@@ -191,9 +195,11 @@ class NatsMasterBus:
                 part = await asyncio.to_thread(_read_part, source, offset, length)
                 hashed.update(part)
                 if offset + length == size_bytes and hashed.hexdigest() != content:
-                    raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
+                    break
                 task = group.create_task(self._store_chunk(scope, content, index, part))
                 task.add_done_callback(lambda _: slots.release())
+        if hashed.hexdigest() != content:
+            raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
 
     async def _put_bytes(self, scope: ScopeName, content: Digest, data: bytes) -> None:
         parts = list(chunks(len(data), CHUNK_BYTES))

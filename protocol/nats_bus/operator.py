@@ -10,7 +10,8 @@ from protocol import codec, subjects
 from protocol.bus import Reply
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.nats_bus.api_service import REFUSED
-from protocol.nats_bus.connection import Address, Connection
+from protocol.nats_bus.clients import Address
+from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import header
 
 

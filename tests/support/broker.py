@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -89,8 +90,10 @@ class Broker:
         await self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Make the server silent without closing a connection."""
+        """Make the server silent without closing a connection; it is when this returns."""
+        assert self._process is not None
         self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

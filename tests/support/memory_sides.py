@@ -1,0 +1,353 @@
+"""The three sides of the memory bus; `memory_bus` is what they talk to."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protocol import codec, subjects
+from protocol.bus import (
+    CHUNK_BYTES,
+    AgentEvent,
+    Connected,
+    Disconnected,
+    Handler,
+    MasterEvent,
+    NodeLeft,
+    Reply,
+    StatusHeard,
+)
+from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.messages import (
+    Assignment,
+    BlobWanted,
+    FileEvent,
+    Manifest,
+    ManifestHead,
+    NodeBell,
+    ScopeBell,
+    Status,
+    chunks,
+)
+from protocol.names import Digest, NodeName, ScopeName
+from protocol.nats_bus import envelopes
+
+if TYPE_CHECKING:
+    from tests.support.memory_bus import MemoryBroker
+
+
+class Side:
+    """One connection: whether it is there, and what it tells. Events of a side that left are not handed over."""
+
+    def __init__(self, broker: "MemoryBroker") -> None:
+        self.broker = broker
+        self.is_connected = False
+        self.is_closed = False
+
+    def can_connect(self) -> bool:
+        return self.broker.is_up and not self.is_closed
+
+    def follow(self) -> None:
+        """Connect or disconnect, as the world has it now."""
+        if self.is_connected != self.can_connect():
+            self.is_connected = not self.is_connected
+            self.changed()
+
+    def changed(self) -> None: ...
+
+    async def reach(self, subject: str) -> None:
+        """Come to the server; Unavailable if there is no way."""
+        self._require_connection(subject)
+        await self.broker.travel(subject)
+        self._require_connection(subject)
+
+    async def close(self) -> None:
+        self.is_closed = True
+        self.follow()
+        self.broker.forget(self)  # type: ignore[arg-type]
+
+    def _require_connection(self, subject: str) -> None:
+        if not self.is_connected:
+            raise Unavailable(f"{subject}: not connected")
+
+
+class MemoryAgentBus(Side):
+    """Implements `AgentBus`."""
+
+    def __init__(
+        self, broker: "MemoryBroker", node: NodeName, hear: Callable[[AgentEvent], None], public_key: str
+    ) -> None:
+        super().__init__(broker)
+        self.node = node
+        self.public_key = public_key
+        self.is_cut = False
+        self.heard: frozenset[ScopeName] = frozenset()
+        self._wanted: frozenset[ScopeName] = frozenset()
+        self._hear = hear
+
+    def can_connect(self) -> bool:
+        return super().can_connect() and not self.is_cut and self.broker.admits(self.node)
+
+    def changed(self) -> None:
+        self.heard = self._wanted & self.broker.granted(self.node) if self.is_connected else frozenset()
+        if not self.is_closed:
+            event = Connected() if self.is_connected else Disconnected("cut off")
+            asyncio.get_running_loop().call_soon(self._hear, event)
+        if not self.is_connected:
+            for master in self.broker.masters:
+                master.tell(NodeLeft(self.public_key))
+
+    def tell(self, event: AgentEvent) -> None:
+        if self.is_connected:
+            asyncio.get_running_loop().call_soon(self._hear, event)
+
+    async def listen(self, scopes: Collection[ScopeName]) -> None:
+        self._wanted = frozenset(scopes)
+        await self.reach("listen")
+        self.heard = self._wanted & self.broker.granted(self.node)
+
+    async def assignment(self) -> Assignment | None:
+        found = await self._read(subjects.ROLES_STREAM, subjects.role(self.node))
+        return envelopes.open_assignment(found, self.node) if found is not None else None
+
+    async def manifest(self, scope: ScopeName) -> Manifest | None:
+        found = await self._read(subjects.files_stream(scope), subjects.manifest(scope), scope)
+        if found is None:
+            return None
+        head = envelopes.open_head(found, scope)
+        try:
+            encoded = head.inline or b"".join([part async for part in self.blob(scope, head.digest, head.size_bytes)])
+        except Unavailable:
+            await self.ask_blob(BlobWanted(node=self.node, scope=scope, digest=head.digest))
+            raise
+        return envelopes.open_manifest(head, encoded)
+
+    async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
+        for index, _, length in chunks(size_bytes, CHUNK_BYTES):
+            part = await self._read(subjects.blobs_stream(scope), subjects.blob(scope, content, index), scope)
+            if part is None or len(part) != length:
+                raise Unavailable(f"blob {content[:12]}… of {scope}: the broker lacks chunk {index}")
+            yield part
+
+    async def report(self, status: Status) -> None:
+        payload = codec.encode(status)
+        await self.reach(subjects.status(self.node))
+        self.broker.say(subjects.status(self.node), payload)
+
+    async def ask_blob(self, wanted: BlobWanted) -> None:
+        payload = codec.encode(wanted)
+        await self.reach(subjects.ask_blob(self.node))
+        self.broker.say(subjects.ask_blob(self.node), payload)
+
+    async def _read(self, stream: str, subject: str, scope: ScopeName | None = None) -> bytes | None:
+        await self.reach(subject)
+        if scope is not None and scope not in self.broker.granted(self.node):
+            raise Unavailable(f"{subject}: the server does not permit it")
+        return self.broker.stream(stream).get(subject)
+
+
+class MemoryMasterBus(Side):
+    """Implements `MasterBus`."""
+
+    broker_version = "memory"
+
+    def __init__(self, broker: "MemoryBroker", hear: Callable[[MasterEvent], None]) -> None:
+        super().__init__(broker)
+        self.handlers: Mapping[str, tuple[type, Handler]] = {}
+        self._hear = hear
+        self._believed: dict[ScopeName, dict[Digest, int]] = {}
+        self._answering: set[asyncio.Task[bytes]] = set()
+
+    def changed(self) -> None:
+        self._believed = {}
+        if not self.is_closed:
+            event = Connected() if self.is_connected else Disconnected("cut off")
+            asyncio.get_running_loop().call_soon(self._hear, event)
+
+    def tell(self, event: MasterEvent) -> None:
+        if self.is_connected:
+            asyncio.get_running_loop().call_soon(self._hear, event)
+
+    async def close(self) -> None:
+        for task in self._answering:
+            task.cancel()
+        await super().close()
+
+    async def prepare(self, scopes: Collection[ScopeName], *, afresh: bool = False) -> None:
+        await self.reach("prepare")
+        self._believed = {}
+        scoped = [name for scope in scopes for name in (subjects.files_stream(scope), subjects.blobs_stream(scope))]
+        for name in (*scoped, subjects.ROLES_STREAM, subjects.STATUS_STREAM):
+            if afresh:
+                self.broker.streams.pop(name, None)
+            self.broker.streams.setdefault(name, {})
+
+    async def drop_scope(self, scope: ScopeName) -> None:
+        await self.reach("drop")
+        self._believed.pop(scope, None)
+        for name in (subjects.files_stream(scope), subjects.blobs_stream(scope)):
+            self.broker.streams.pop(name, None)
+
+    async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
+        stored = await self._blobs(scope)
+        parts = list(chunks(size_bytes, CHUNK_BYTES))
+        if stored.get(content, 0) == len(parts):
+            return
+        stored[content] = 0
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise Unavailable(f"{source}: {error.strerror}") from error
+        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != content:
+            raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
+        await self._put_bytes(scope, content, data)
+
+    async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
+        await self.reach(subjects.blobs_stream(scope))
+        stream = self.broker.stream(subjects.blobs_stream(scope))
+        for subject in [subject for subject in stream if subject.split(".")[3] == content]:
+            del stream[subject]
+        (await self._blobs(scope)).pop(content, None)
+
+    async def keep_blobs(self, scope: ScopeName, contents: Collection[Digest]) -> int:
+        unwanted = sorted(set(await self._blobs(scope)) - set(contents))
+        for content in unwanted:
+            await self.drop_blob(scope, content)
+        return len(unwanted)
+
+    async def publish(self, manifest: Manifest, events: Collection[FileEvent]) -> None:
+        head, encoded = envelopes.seal(manifest)
+        if not head.inline:
+            await self._put_bytes(manifest.scope, head.digest, encoded)
+        batch = {subjects.file_event(event.scope, event.path): codec.encode(event) for event in events}
+        batch[subjects.manifest(manifest.scope)] = codec.encode(head)
+        await self.reach(subjects.manifest(manifest.scope))
+        self.broker.stream(subjects.files_stream(manifest.scope)).update(batch)
+
+    async def head(self, scope: ScopeName) -> ManifestHead | None:
+        await self.reach(subjects.manifest(scope))
+        found = self.broker.stream(subjects.files_stream(scope)).get(subjects.manifest(scope))
+        return envelopes.open_head(found, scope) if found is not None else None
+
+    async def forget_events(self, events: Collection[FileEvent]) -> None:
+        for event in events:
+            await self.reach(subjects.file_event(event.scope, event.path))
+            stream = self.broker.stream(subjects.files_stream(event.scope))
+            stream.pop(subjects.file_event(event.scope, event.path), None)
+
+    async def assign(self, assignment: Assignment) -> None:
+        payload = codec.encode(assignment)
+        await self.reach(subjects.role(assignment.node))
+        self.broker.stream(subjects.ROLES_STREAM)[subjects.role(assignment.node)] = payload
+
+    async def assignment(self, node: NodeName) -> Assignment | None:
+        await self.reach(subjects.role(node))
+        found = self.broker.stream(subjects.ROLES_STREAM).get(subjects.role(node))
+        return envelopes.open_assignment(found, node) if found is not None else None
+
+    async def unassign(self, node: NodeName) -> None:
+        await self.reach(subjects.role(node))
+        self.broker.stream(subjects.ROLES_STREAM).pop(subjects.role(node), None)
+        self.broker.stream(subjects.STATUS_STREAM).pop(subjects.status(node), None)
+
+    async def ring(self, bell: ScopeBell | NodeBell) -> None:
+        payload, subject = codec.encode(bell), envelopes.bell_subject(bell)
+        await self.reach(subject)
+        self.broker.say(subject, payload)
+
+    async def ring_cluster(self) -> None:
+        await self.reach(subjects.CLUSTER_BELL)
+        self.broker.say(subjects.CLUSTER_BELL, b"")
+
+    async def statuses(self) -> list[StatusHeard]:
+        await self.reach(subjects.STATUS_ALL)
+        stored = self.broker.stream(subjects.STATUS_STREAM).items()
+        heard = [envelopes.open_status(subject, data) for subject, data in stored]
+        return [status for status in heard if isinstance(status, StatusHeard)]
+
+    async def reload_broker(self) -> None:
+        await self.reach("reload")
+        self.broker.reload()
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+        await self.reach(subjects.API_PREFIX)
+        self.handlers = handlers
+
+    async def answer(self, verb: str, payload: bytes, timeout_s: float) -> bytes:
+        """Return the encoded reply to an operator. The handler goes on if the operator does not wait."""
+        kind, handler = self.handlers[verb]
+        task = asyncio.ensure_future(self._reply(verb, kind, handler, payload))
+        self._answering.add(task)
+        task.add_done_callback(self._answered)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done() or task.cancelled():
+            raise Unavailable(f"{verb}: no answer within {timeout_s:g} s")
+        return task.result()
+
+    def _answered(self, task: asyncio.Task[bytes]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may not wait any more
+
+    async def _reply(self, verb: str, kind: type, handler: Handler, payload: bytes) -> bytes:
+        try:
+            request: object = codec.decode(payload, kind)
+            return codec.encode(await handler(request))
+        except DecodeError as error:
+            raise Refused(str(error)) from error
+        except (Refused, Unavailable):
+            raise
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler({"message": f"{verb} failed", "exception": error})
+            raise Unavailable(f"the master failed: {type(error).__name__}") from error
+
+    async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
+        """What the broker has, as this side believes since it last asked; the same belief as the real adapter's."""
+        if scope not in self._believed:
+            await self.reach(subjects.blobs_stream(scope))
+            counts: dict[Digest, int] = {}
+            for subject in self.broker.stream(subjects.blobs_stream(scope)):
+                content = Digest(subject.split(".")[3])
+                counts[content] = counts.get(content, 0) + 1
+            self._believed[scope] = counts
+        return self._believed[scope]
+
+    async def _put_bytes(self, scope: ScopeName, content: Digest, data: bytes) -> None:
+        parts = list(chunks(len(data), CHUNK_BYTES))
+        for index, offset, length in parts:
+            await self.reach(subjects.blob(scope, content, index))
+            stream = self.broker.stream(subjects.blobs_stream(scope))
+            stream[subjects.blob(scope, content, index)] = data[offset : offset + length]
+        (await self._blobs(scope))[content] = len(parts)
+
+
+class MemoryOperatorBus(Side):
+    """Implements `OperatorBus`."""
+
+    def __init__(self, broker: "MemoryBroker") -> None:
+        super().__init__(broker)
+        self.rung = asyncio.Event()
+
+    def changed(self) -> None:
+        self.rung.set()
+
+    async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
+        payload = codec.encode(request)
+        await self.reach(subjects.api(verb))
+        serving = [master for master in self.broker.masters if master.is_connected and verb in master.handlers]
+        if not serving:
+            raise Unavailable(f"{verb}: nobody answers")
+        answer = await serving[-1].answer(verb, payload, timeout_s)
+        try:
+            return codec.decode(answer, reply)
+        except DecodeError as error:
+            raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error
+
+    async def bells(self) -> AsyncIterator[None]:
+        self.rung.clear()
+        yield
+        while True:
+            await self.rung.wait()
+            self.rung.clear()
+            yield
