@@ -43,7 +43,7 @@ def eventually(check: Callable[[], object], *, what: str = "", timeout_s: float 
 
 
 def processes_of(directory: Path) -> dict[int, str]:
-    """Return the live processes with a path below `directory` on their command line: pid and command line."""
+    """Return the live children of the mesh in `directory`, known by a path below it in their command: pid, command."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
