@@ -5,9 +5,9 @@ a kept generation names. Written durably, read whole at the start.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -87,27 +87,30 @@ class Store:
     def add_generation(self, entry: Generation) -> None:
         """Make a generation durable. Only then may it be published."""
         assert entry.generation > self.generation, f"generation {entry.generation} after {self.generation}"
-        path = self._history_dir / _file_name(entry.generation)
-        text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
-        with _unavailable(f"cannot write {path}"):
-            durable.write_file(path, text + b"\n")
-        self._history[entry.generation] = entry
+        self._write_generation(entry)
 
     def collect(self, keep: int, scopes: Iterable[ScopeName]) -> set[Digest]:
         """Forget generations beyond the newest `keep` and contents that no kept one names; return the latter.
 
-        A generation that holds the newest manifest of one of `scopes` is kept however old it is.
+        Of an older generation those manifests stay that are still the newest of one of `scopes`.
         """
         with _unavailable(f"cannot remove what is no longer kept from {self._history_dir.parent}"):
-            current = {self._newest_of(scope) for scope in scopes}
+            current = {(self._newest_of(scope), scope) for scope in scopes}
             for number in sorted(self._history)[: max(len(self._history) - keep, 0)]:
-                if number not in current:
-                    (self._history_dir / _file_name(number)).unlink(missing_ok=True)
-                    del self._history[number]
+                manifests = self._history[number].manifests
+                self._keep_manifests(number, [m for m in manifests if (number, m.scope) in current])
             unnamed = self._unnamed()
             for digest in unnamed:
                 self.blob_path(digest).unlink(missing_ok=True)
         return unnamed
+
+    def _keep_manifests(self, number: int, manifests: Sequence[Manifest]) -> None:
+        """Shorten a generation to these manifests; without any it is forgotten."""
+        if not manifests:
+            (self._history_dir / _file_name(number)).unlink(missing_ok=True)
+            del self._history[number]
+        elif len(manifests) < len(self._history[number].manifests):
+            self._write_generation(replace(self._history[number], manifests=tuple(manifests)))
 
     def _unnamed(self) -> set[Digest]:
         named = {
@@ -133,6 +136,13 @@ class Store:
         except OSError:
             return False
         return hasher.hexdigest() == digest
+
+    def _write_generation(self, entry: Generation) -> None:
+        path = self._history_dir / _file_name(entry.generation)
+        text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
+        with _unavailable(f"cannot write {path}"):
+            durable.write_file(path, text + b"\n")
+        self._history[entry.generation] = entry
 
     def _newest_of(self, scope: ScopeName) -> int | None:
         holding = (n for n, entry in self._history.items() if any(m.scope == scope for m in entry.manifests))
