@@ -5,6 +5,7 @@ before the next one begins.
 """
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -140,9 +141,15 @@ class AgentDaemon:
         self._watch()
 
     async def _content(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
-        """Yield a content from the bus; if the bus lacks it the master is asked to store it again."""
+        """Yield a content from the bus; if the bus lacks it, or has it wrong, the master is asked to store it again."""
+        hasher = hashlib.sha256()
+        left = entry.size_bytes
         try:
             async for part in self._bus.blob(scope, entry.digest, entry.size_bytes):
+                hasher.update(part)
+                left -= len(part)
+                if left == 0 and hasher.hexdigest() != entry.digest:
+                    raise Unavailable("what the broker has as its content belies the digest")
                 yield part
         except Unavailable:
             await self._ask_for(scope, entry)

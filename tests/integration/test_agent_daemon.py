@@ -1,4 +1,4 @@
-"""A subscription that died without a word: the connection lives, bells no longer arrive, and the agent finds out."""
+"""One agent against a bus that fails in silence: dead subscriptions, lost and forged bells, damaged contents."""
 
 import asyncio
 import hashlib
@@ -13,9 +13,11 @@ from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
 from node_agent.ledger import Ledger
 from node_agent.settings import AgentSettings
-from protocol.bus import MasterEvent, StatusHeard
+from protocol import subjects
+from protocol.bus import BlobAsked, MasterEvent, StatusHeard
 from protocol.messages import Assignment, FileEntry, Manifest, ScopeBell
 from protocol.names import ALL, Digest, ManagedPath, NodeName
+from protocol.nats_bus import streams
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.master import NatsMasterBus
 from tests.support.broker import Broker, broker
@@ -128,5 +130,27 @@ async def test_a_forged_bell_costs_a_look_and_nothing_else(pair: Pair) -> None:
 
     await pair.master.ring(ScopeBell(scope=ALL, epoch=1, generation=10**9))  # forged: costs one look
 
+    await pair.publish(2, ring=True)
+    await pair.until_receipt(2)
+
+
+async def test_a_content_that_the_broker_has_wrong_is_refused_and_asked_for(pair: Pair) -> None:
+    """Damaged in the broker's store: never written, and the master hears of it."""
+    await pair.publish(1, ring=True)
+    await pair.until_receipt(1)
+    await pair.publish(2, ring=False)
+    digest = hashlib.sha256(b"generation 2\n").hexdigest()
+    damaged = (subjects.blob(ALL, Digest(digest), 0), b"generation X\n", {})
+    await streams.store(pair.master._connection, damaged)
+
+    await pair.master.ring(ScopeBell(scope=ALL, epoch=1, generation=2))
+
+    async with asyncio.timeout(20):
+        while not isinstance(event := await pair.heard.get(), BlobAsked):
+            continue
+    assert (event.node, event.wanted.digest) == (NODE, digest)
+    assert (pair.root / "etc/file").read_text() == "generation 1\n"
+
+    await pair.master.drop_blob(ALL, Digest(digest))
     await pair.publish(2, ring=True)
     await pair.until_receipt(2)
