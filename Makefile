@@ -1,0 +1,49 @@
+# The one way to install, check, test, try and measure. Everything lands in .venv and .tools, here.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+NATS_COMMAND := github.com/nats-io/natscli/nats@latest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-unit simulate bench nats clean
+
+help:  ## list what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## a mesh of one master and three nodes on this machine: watch it work
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP) nats  ## all tests, on a real nats-server and real processes
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest
+
+check: $(STAMP)  ## ruff, mypy strict, the architecture test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+simulate: $(STAMP)  ## the seeded simulation: make simulate SEED=17
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
+
+bench: $(STAMP)  ## floor and mesh measured in one run; writes bench-DATE.json
+	@$(BIN)/python -m tests.benchmarks
+
+nats:  ## install the nats command into .tools/bin, where Go is; without it some tests skip
+	@if [ -x .tools/bin/nats ] || command -v nats >/dev/null 2>&1; then :; \
+	elif ! command -v go >/dev/null 2>&1; then echo "nats: no Go here, so the tests of inspection will skip"; \
+	else echo "nats: installing the command with Go, once"; mkdir -p .tools/bin; \
+	GOBIN="$(CURDIR)/.tools/bin" go install $(NATS_COMMAND) >.tools/nats.log 2>&1 \
+	|| echo "nats: go install failed, see .tools/nats.log; the tests of inspection will skip"; fi
+
+clean:  ## remove everything that make has made
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "gnt-mesh needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11"; exit 1; }
+	@echo "Setting up .venv (once; a minute or so)"
+	@$(PYTHON) -m venv .venv \
+	|| { echo "no virtual environment can be made: on Debian, apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[broker,dev]'
+	@touch $@
