@@ -97,6 +97,8 @@ class ManifestHead:
         scope_name(self.scope)
         digest(self.digest)
         _check_version(self.epoch, self.generation)
+        if self.size_bytes < 0:
+            raise ValueError(f"head of {self.scope}: size {self.size_bytes} is negative")
 
     @property
     def version(self) -> tuple[int, int]:
@@ -117,8 +119,11 @@ class FileEvent:
     def __post_init__(self) -> None:
         scope_name(self.scope)
         managed_path(self.path)
+        _check_version(self.epoch, self.generation)
         if (self.entry is None) != (self.change == "removed"):
             raise ValueError(f"event for {self.path}: a changed file has an entry, a removed one has none")
+        if self.entry and self.entry.path != self.path:
+            raise ValueError(f"event for {self.path}: its entry is for {self.entry.path}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +181,7 @@ class NodeBell:
 
     def __post_init__(self) -> None:
         node_name(self.node)
+        _check_version(self.epoch, self.serial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

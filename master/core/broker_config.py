@@ -22,6 +22,7 @@ CONTROL_LINE_BYTES_MAX: Final = 8192
 """A path of 1024 bytes becomes a subject of up to 3072; the line also has a stream, a reply subject and sizes."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SPACE = re.compile(r"\s")
 _UNINCLUDABLE = re.compile(r"[\x00-\x1f\x7f'\"\\]")
 
 
@@ -43,6 +44,8 @@ def render_server(
     `nodes_file` is relative to the directory of this file: the server has no other way to include one. The monitor
     (plain HTTP, no passwords) is off unless it has a port, and then listens on `host` as well.
     """
+    if not server_name or _SPACE.search(server_name):
+        raise ValueError(f"server name {server_name!r}: the server takes none with spaces")
     users = {"master": public_key(master_key), "admin": public_key(admin_key), "system": public_key(system_key)}
     if len(set(users.values())) != len(users):
         raise ValueError("master, admin and system need a key each: the server would take one user for another")

@@ -143,7 +143,7 @@ async def test_requests_are_answered_side_by_side(bus: Harness) -> None:
             first.ask("group.add", GroupAdd(name="first"), Changed),
             second.ask("group.add", GroupAdd(name="second"), Changed),
         )
-    assert answers == [REPLY, REPLY]
+    assert list(answers) == [REPLY, REPLY]
 
 
 async def test_a_fault_of_ours_is_told_to_both_sides(bus: Harness) -> None:

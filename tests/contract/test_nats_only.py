@@ -10,18 +10,17 @@ import pytest
 from protocol import codec, identity, subjects
 from protocol.bus import Connected, Disconnected
 from protocol.errors import Refused, Unavailable
-from protocol.messages import NodeBell, ScopeBell, Status
-from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE
+from protocol.messages import FileEvent, NodeBell, ScopeBell, Status
+from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
 from protocol.nats_bus import SERVER_VERSION_MIN, NatsAgentBus, NatsMasterBus, NatsOperatorBus, streams
 from protocol.operator_messages import Changed, GroupAdd
 from tests.contract.harness import WAIT_S, Ears, NatsHarness, a_master
-from tests.support.builders import NODE1, NODE2, a_manifest, a_status
+from tests.support.builders import NODE1, NODE2, a_manifest, a_status, events_of
 from tests.support.old_server import old_server
 
 SOON_S = 1.5
 """Half of the time after which a request gives up by itself."""
 
-OWN = subjects.token(NODE1)
 ME_STATUS = subjects.rpc(NODE1, "status")
 
 
@@ -129,9 +128,10 @@ async def test_a_client_that_the_server_has_closed_is_replaced(nats_bus: NatsHar
     await master.serve({"group.add": (GroupAdd, add)})
     agent, ears = await nats_bus.agent(NODE1)
     await agent.listen([ALL])
-    for bus, ear in ((master, heard), (agent, ears)):
+    sides: list[tuple[Any, Ears]] = [(master, heard), (agent, ears)]
+    for bus, ear in sides:
         payload = b"x" * codec.MESSAGE_BYTES_MAX
-        await bus._connection.publish(subjects.status(NODE1), payload, {"Mesh": "x"})  # type: ignore[attr-defined]
+        await bus._connection.publish(subjects.status(NODE1), payload, {"Mesh": "x"})
         await ear.next(Disconnected)
         await ear.next(Connected)
 
@@ -308,6 +308,20 @@ async def test_a_node_may_not_hear(nats_bus: NatsHarness, subject: str) -> None:
 
     (stats,) = await gathered(nats_bus, "$SRV.STATS.gnt-mesh-agent", count=1)
     assert f'subscription to "{subject.lower()}' in stats["endpoints"][0]["data"]["complaint"]
+
+
+async def test_the_longest_subject_is_not_too_long(nats_bus: NatsHarness) -> None:
+    """1020 bytes that are no ASCII, each three characters in a subject; a node asks for it by direct get."""
+    path = "/" + "/".join(["é" * 127] * 4)
+    master, _ = await a_master(nats_bus)
+    await master.publish(a_manifest(path), events_of(a_manifest(path)))
+    node = await nats_bus.raw(nats_bus.server.node_seed(NODE1), subjects.inbox_prefix(NODE1))
+
+    subject = subjects.file_event(ALL, managed_path(path))
+    answer = await node.request(subjects.direct_get("FILES_all", subject))
+
+    assert len(subject) > 3000
+    assert codec.decode(answer.data, FileEvent).path == path
 
 
 async def test_the_streams_are_those_of_the_specification(nats_bus: NatsHarness) -> None:
