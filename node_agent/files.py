@@ -238,7 +238,7 @@ async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[
             await pieces.aclose()
 
 
-def _finish(staging: Staging, pieces: Iterable[tuple[Write, bytes]], plan: Plan) -> None:
+def _finish(staging: Staging, pieces: list[tuple[Write, bytes]], plan: Plan) -> None:
     staging.receive(pieces)
     staging.commit(plan.removals)
     staging.discard()

@@ -80,9 +80,14 @@ class Staging:
                     lacking.append(write)
         return lacking
 
-    def receive(self, pieces: Iterable[tuple[Write, bytes]]) -> None:
-        """Append pieces of content to their temporaries. A file that has all of its bytes is proved and set aside."""
-        for write, piece in pieces:
+    def receive(self, pieces: list[tuple[Write, bytes]]) -> None:
+        """Append pieces of content to their temporaries; a file that has all of its bytes is checked and set aside.
+
+        Empties the list on the way, so that memory is free again before the next pieces come.
+        """
+        pieces.reverse()
+        while pieces:
+            write, piece = pieces.pop()
             path = write.entry.path
             if path in self.errors:
                 continue
@@ -111,10 +116,10 @@ class Staging:
         refusal = self._tree.refusal(entry.path)
         if refusal is not None:
             raise Impediment(refusal)
-        self._owners.uid(entry.owner)
-        self._owners.gid(entry.group)
         with contextlib.suppress(FileNotFoundError):
             look(self._directories.parent(entry.path), entry.path)
+        self._owners.uid(entry.owner)
+        self._owners.gid(entry.group)
 
     def _stage_locally(self, write: Write) -> bool:
         if write.entry.size_bytes == 0:

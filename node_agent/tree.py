@@ -41,6 +41,8 @@ class Tree:
             managed_path(path)
         except ValueError as error:
             return clipped(str(error))
+        if any(durable.is_temporary(name) for name in path.split("/")):
+            return clipped(f"{shown(path)} is a name of the mesh's own temporary files")
         for prefix in self._protected:
             if path == prefix.rstrip("/") or _is_below(path, prefix):
                 return clipped(f"{shown(path)} is protected on this node, as all of {prefix}")

@@ -9,8 +9,9 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_no_quick_change_of_equal_size_goes_unseen(tree: NodeTree) -> None:
         assert tree.files.observe([X])[X].digest == digest_of(content)
 
 
-@pytest.mark.parametrize("change", ["content", "mode", "replaced", "removed"])
+@pytest.mark.parametrize("change", ["content", "quietly", "mode", "replaced", "removed"])
 def test_a_remembered_file_that_changed_is_seen_so(tmp_path: Path, change: str) -> None:
     tree = NodeTree(tmp_path, now=lambda: time.time_ns() + 10_000_000_000)
     real = tree.put("/etc/x", b"one")
@@ -135,6 +136,10 @@ def test_a_remembered_file_that_changed_is_seen_so(tmp_path: Path, change: str) 
     match change:
         case "content":
             real.write_bytes(b"two")
+        case "quietly":
+            status = real.stat()
+            real.write_bytes(b"two")
+            os.utime(real, ns=(status.st_atime_ns, status.st_mtime_ns))
         case "mode":
             real.chmod(0o600)
         case "replaced":
@@ -429,26 +434,63 @@ async def test_a_backup_holds_the_old_content_although_the_target_goes_on(tree: 
     assert tree.backup_contents() == [b"old"]
 
 
-async def test_a_change_between_backup_and_replacement_is_not_lost(tree: NodeTree) -> None:
-    """Retried later, with a backup of the change."""
-    tree.put("/etc/x", b"old")
-    changed = threading.Event()
+@contextmanager
+def after_each(call: str, act: Callable[[], object]) -> Iterator[None]:
+    """Let somebody else act just after a system call of the threads that begin meanwhile."""
 
-    def change(frame: Any, event: str, function: Any) -> None:
-        if event == "c_call" and function.__name__ == "link" and not changed.is_set():
-            changed.set()
-            tree.put("/etc/new", b"changed").rename(tree.real(X))
+    def watch(frame: Any, event: str, function: Any) -> None:
+        if event == "c_return" and function.__name__ == call:
+            act()
 
-    threading.setprofile(change)
+    threading.setprofile(watch)
     try:
-        outcome = await tree.perform(tree.write(X, keep_backup=True), tree.write(Y))
+        yield
     finally:
         threading.setprofile(None)
 
-    assert changed.is_set()
-    kept = tree.backup_contents()
-    assert (set(outcome.errors), tree.real(X).read_bytes()) in [({X}, b"changed"), (set(), b"new\n")]
-    assert kept == ([] if outcome.errors else [b"changed"])
+
+@pytest.mark.parametrize("action", ["write", "removal"])
+async def test_a_change_after_the_backup_is_not_lost(tree: NodeTree, action: str) -> None:
+    """Retried later, with a backup of the change."""
+    tree.put("/etc/x", b"old")
+    plan = tree.write(X, keep_backup=True) if action == "write" else a_removal(X, keep_backup=True)
+
+    with after_each("link", lambda: tree.put("/etc/new", b"changed").rename(tree.real(X))):
+        outcome = await tree.perform(plan, tree.write(Y))
+
+    assert outcome.errors == {X: "/etc/x was changed by someone else just now"}
+    assert set(outcome.found) == {Y}
+    assert tree.real(X).read_bytes() == b"changed"
+    assert (tree.leftovers(), tree.backup_contents()) == ([], [])
+
+
+async def test_a_file_that_appears_while_another_is_staged_is_not_lost(tree: NodeTree) -> None:
+    def appear() -> None:
+        if not tree.real(X).exists():
+            tree.put("/etc/x", b"appeared")
+
+    with after_each("fsync", appear):
+        outcome = await tree.perform(tree.write(X, keep_backup=True))
+
+    assert outcome.errors == {}
+    assert tree.backup_contents() == [b"appeared"]
+
+
+async def test_what_is_read_back_must_be_what_was_written(tree: NodeTree) -> None:
+    """A disk that lies between the write and the receipt is not believed (design, D4)."""
+    tree.put("/etc/x", b"old")
+
+    def lose_a_bit() -> None:
+        for path in tree.leftovers():
+            path.write_bytes(b"nev\n")
+
+    with after_each("fsync", lose_a_bit):
+        outcome = await tree.perform(tree.write(X, b"new\n"), tree.write(Y, b"y"))
+
+    assert outcome.found == {}
+    assert outcome.errors[X] == "what was read back is not what was written"
+    assert tree.real(X).read_bytes() == b"old"
+    assert tree.leftovers() == []
 
 
 # Order, cost
@@ -464,13 +506,9 @@ class CountingExecutor(ThreadPoolExecutor):
         return super().submit(*args, **kwargs)
 
 
-async def test_small_files_are_written_then_synced_then_renamed_together(tree: NodeTree) -> None:
-    """Twice as fast as one after the other (performance facts, 1), and a generation appears as nearly at once."""
-    executor = CountingExecutor()
-    asyncio.get_running_loop().set_default_executor(executor)
-    writes = [tree.write(f"/etc/d{number % 2}/{number}", b"%d" % number) for number in range(25)]
-    for write in writes[:2]:
-        tree.put(write.entry.path)
+@contextmanager
+def system_calls() -> Iterator[list[str]]:
+    """Note the calls, by name and in order, of the threads that begin meanwhile."""
     calls: list[str] = []
 
     def note(frame: Any, event: str, function: Any) -> None:
@@ -479,14 +517,35 @@ async def test_small_files_are_written_then_synced_then_renamed_together(tree: N
 
     threading.setprofile(note)
     try:
-        outcome = await tree.perform(*writes)
+        yield calls
     finally:
         threading.setprofile(None)
+
+
+async def test_small_files_are_written_then_synced_then_renamed_together(tree: NodeTree) -> None:
+    """Twice as fast as one after the other (performance facts, 1), and a generation appears as nearly at once."""
+    executor = CountingExecutor()
+    asyncio.get_running_loop().set_default_executor(executor)
+    writes = [tree.write(f"/etc/d{number % 2}/{number}", b"%d" % number) for number in range(25)]
+    for write in writes[:2]:
+        tree.put(write.entry.path)
+
+    with system_calls() as calls:
+        outcome = await tree.perform(*writes)
 
     assert (len(outcome.found), executor.calls) == (25, 2)
     steps = [call for call in calls if call in ("write", "fsync", "rename")]
     assert steps == ["write"] * 25 + ["fsync"] * 25 + ["rename"] * 25 + ["fsync"] * 2
     assert "unlink" not in calls
+
+
+async def test_a_new_directory_is_synced_into_the_one_above(tree: NodeTree) -> None:
+    """Some file systems do it with the file's own sync, others do not."""
+    with system_calls() as calls:
+        await tree.perform(tree.write("/etc/a/b/x"))
+
+    steps = [call for call in calls if call in ("mkdir", "write", "fsync", "rename")]
+    assert steps == ["mkdir", "fsync", "mkdir", "fsync", "write", "fsync", "rename", "fsync"]
 
 
 async def test_many_files_need_few_descriptors(tree: NodeTree) -> None:
@@ -661,6 +720,28 @@ async def test_a_fetch_that_fails_at_once_is_no_other(tree: NodeTree) -> None:
     outcome = await tree.files.perform(a_plan(tree.write(X)), fetch)
 
     assert outcome.errors == {X: "not connected"}
+
+
+async def test_a_fetch_ends_when_it_has_brought_enough(tree: NodeTree) -> None:
+    """And not some time later, when nobody looks after its requests any more."""
+    begun: list[AsyncIterator[bytes]] = []
+    ended = []
+
+    async def pieces(entry: FileEntry) -> AsyncIterator[bytes]:
+        try:
+            yield tree.contents[entry.digest]
+            yield b"more"
+        finally:
+            ended.append(entry.path)
+
+    def fetch(scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        begun.append(pieces(entry))
+        return begun[-1]
+
+    outcome = await tree.files.perform(a_plan(tree.write(X), tree.write(Y)), fetch)
+
+    assert set(outcome.found) == {X, Y}
+    assert ended == [X, Y]
 
 
 async def test_the_other_fetches_end_with_the_one_that_failed(tree: NodeTree) -> None:
