@@ -1,21 +1,31 @@
 # The one way to install, check, test, try and measure. Everything lands in .venv and .tools, here.
 
 PYTHON ?= python3
+ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 NATS_COMMAND := github.com/nats-io/natscli/nats@latest
 
+# An environment that was moved with the tree still has the old path in its scripts: it is made anew.
+INSTALLED_FOR := $(shell cat $(STAMP) 2>/dev/null)
+ifneq ($(INSTALLED_FOR),)
+ifneq ($(INSTALLED_FOR),$(CURDIR))
+CLEAR := --clear
+$(STAMP): ANEW
+endif
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-unit simulate bench nats clean
+.PHONY: help demo test check simulate bench nats clean ANEW
 
 help:  ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## a mesh of one master and three nodes on this machine: watch it work
-	@$(BIN)/python examples/demo.py
+demo: $(STAMP)  ## a mesh of one master and three nodes on this machine: watch it work (ARGS=--keep)
+	@$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(STAMP) nats  ## all tests, on a real nats-server and real processes
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest
+test: $(STAMP) nats  ## all tests, on a real nats-server and real processes (ARGS='-k name')
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)  ## ruff, mypy strict, the architecture test
 	@$(BIN)/ruff check .
@@ -27,7 +37,7 @@ simulate: $(STAMP)  ## the seeded simulation: make simulate SEED=17
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## floor and mesh measured in one run; writes bench-DATE.json
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 nats:  ## install the nats command into .tools/bin, where Go is; without it some tests skip
 	@if [ -x .tools/bin/nats ] || command -v nats >/dev/null 2>&1; then :; \
@@ -40,10 +50,12 @@ clean:  ## remove everything that make has made
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
 
 $(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null \
+	|| { echo "there is no $(PYTHON) here; gnt-mesh needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	|| { echo "gnt-mesh needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11"; exit 1; }
 	@echo "Setting up .venv (once; a minute or so)"
-	@$(PYTHON) -m venv .venv \
+	@$(PYTHON) -m venv $(CLEAR) .venv \
 	|| { echo "no virtual environment can be made: on Debian, apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[broker,dev]'
-	@touch $@
+	@echo '$(CURDIR)' > $@
