@@ -41,6 +41,9 @@ async def serve(settings: MasterSettings) -> None:
     """Read the disk, connect, and run until a signal asks to stop."""
     # A read lease (sources) is broken with this signal, whose default is to end the process.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     store = Store(settings.state_dir, settings.root / str(settings.config_data).lstrip("/"))
     config = store.open()
     sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
@@ -53,14 +56,17 @@ async def serve(settings: MasterSettings) -> None:
         version=version("gnt-mesh"),
     )
     serving = asyncio.create_task(_connect_and_run(daemon, bus))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await serving
-    except asyncio.CancelledError:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
         structlog.get_logger().info("master_stopped")
     finally:
         readiness.notify("STOPPING=1")
+        for task in (serving, stopping):
+            task.cancel()
+        await asyncio.gather(serving, stopping, return_exceptions=True)
         await bus.close()
 
 

@@ -40,6 +40,9 @@ def main() -> None:
 
 async def serve(settings: AgentSettings) -> None:
     """Take stock, connect, and run until a signal asks to stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ledger = Ledger(settings.state_dir)
     memory = ledger.open()
     files = node_files(settings)
@@ -60,20 +63,21 @@ async def serve(settings: AgentSettings) -> None:
     daemon = AgentDaemon(settings, agent, files, ledger)
     bus = NatsAgentBus(settings.server, identity.read_seed(settings.seed_file), settings.node, daemon.hear)
     running = asyncio.create_task(daemon.run(bus))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     connecting = asyncio.create_task(_connect(bus))
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait((running, connecting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((running, connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
             connecting.result()
-        await running
-    except asyncio.CancelledError:
+            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
         structlog.get_logger().info("agent_stopped", node=settings.node)
     finally:
         readiness.notify("STOPPING=1")
-        connecting.cancel()
-        running.cancel()
+        for task in (running, connecting, stopping):
+            task.cancel()
+        await asyncio.gather(running, connecting, stopping, return_exceptions=True)
         await bus.close()
 
 

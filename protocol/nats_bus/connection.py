@@ -19,6 +19,7 @@ from protocol.nats_bus.clients import Address
 from protocol.nats_bus.requests import NobodyAnswers, Requests, send
 
 REQUEST_TIMEOUT_S: Final = 3.0
+CANCEL_AGAIN_S: Final = 0.1
 
 
 class Connection:
@@ -61,12 +62,17 @@ class Connection:
 
     async def open(self, *, timeout_s: float | None = None) -> None:
         """Return once connected; without a timeout it tries for ever. Refused if the server is too old."""
+        building = asyncio.create_task(self._build_until_done())
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._build_until_done()
-        except TimeoutError:
-            reason = self._because() or ": no answer"
-            raise Unavailable(f"cannot connect to {self._address.url} within {timeout_s} s{reason}") from None
+            await asyncio.wait({building}, timeout=timeout_s)
+            if not building.done():
+                reason = self._because() or ": no answer"
+                raise Unavailable(f"cannot connect to {self._address.url} within {timeout_s} s{reason}")
+            building.result()
+        finally:
+            while not building.done():  # wait_for of Python 3.11, which nats-py uses, can lose a cancellation
+                building.cancel()
+                await asyncio.wait({building}, timeout=CANCEL_AGAIN_S)
 
     async def close(self) -> None:
         """End the connection, what was published before still goes out."""
