@@ -1,10 +1,11 @@
 """The knobs of the master daemon and of the operator's tool, each from one TOML file, with every default here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
 from protocol import settings_file
+from protocol.names import managed_path
 
 OPERATOR_SETTINGS_FILE: Final = "operator.toml"
 OPERATOR_SETTINGS: Final = Path("/etc/gnt-mesh") / OPERATOR_SETTINGS_FILE
@@ -41,8 +42,14 @@ class MasterSettings:
     """How many generations stay on the master's disk, contents included."""
 
     def __post_init__(self) -> None:
-        if self.history_generations < 1 or self.watch_step_ms < 1 or self.beat_interval_s <= 0:
-            raise ValueError("history_generations, watch_step_ms and beat_interval_s are positive")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{field.name} is {value}, but has to be positive")
+        try:
+            managed_path(str(self.config_data))
+        except ValueError as error:
+            raise ValueError(f"config_data: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The agent's own knobs, from one TOML file that only this node's administrator writes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,12 @@ class AgentSettings:
         node_name(self.node)
         if not all(path.startswith("/") for path in self.allowed_paths):
             raise ValueError("allowed_paths: absolute paths only")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{field.name} is {value}, but has to be positive")
+        if self.retry_longest_s < self.retry_first_s:
+            raise ValueError(f"retry_longest_s is {self.retry_longest_s}, less than retry_first_s")
 
 
 def agent_settings(path: Path) -> AgentSettings:

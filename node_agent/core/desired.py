@@ -1,9 +1,14 @@
 """What should be true on this node, as far as it has been told: the assignment and the manifests of its scopes."""
 
+from collections.abc import Collection, Mapping
+
 from node_agent.core.events import Memory
 from node_agent.core.reconcile import Wanted
 from protocol.messages import Assignment, Manifest, Withdrawal
 from protocol.names import ManagedPath, ScopeName, is_secret
+
+Version = tuple[int, int]
+"""Epoch and generation of a manifest, epoch and serial of an assignment."""
 
 
 class Desired:
@@ -11,15 +16,17 @@ class Desired:
 
     def __init__(self, memory: Memory) -> None:
         self._serial = memory.serial
-        self._versions = dict(memory.versions)
+        self._had = dict(memory.versions)
         self._assignment: Assignment | None = None
         self._manifests: dict[ScopeName, Manifest] = {}
+        self.revision = 0
+        """Grows whenever something else should be true than before."""
         self.wanted: dict[ManagedPath, Wanted] = {}
-        self.withdrawn: dict[ManagedPath, Withdrawal] = {}
+        self._withdrawn: dict[ManagedPath, Withdrawal] = {}
 
     @property
-    def serial(self) -> tuple[int, int]:
-        """Epoch and serial of the newest assignment ever taken in."""
+    def serial(self) -> Version:
+        """The newest assignment ever taken in."""
         return self._serial
 
     @property
@@ -36,17 +43,31 @@ class Desired:
         return self._assignment is not None and self._assignment.is_master
 
     @property
-    def versions(self) -> dict[ScopeName, tuple[int, int]]:
-        """Epoch and generation of every manifest in force."""
+    def is_frozen(self) -> bool:
+        """True while the node is marked offline: it gives back, and takes nothing new."""
+        return self._assignment is not None and self._assignment.is_offline
+
+    @property
+    def versions(self) -> dict[ScopeName, Version]:
+        """The manifests in force."""
         return {scope: manifest.version for scope, manifest in self._manifests.items()}
 
-    def is_news(self, scope: ScopeName, version: tuple[int, int]) -> bool:
+    @property
+    def versions_had(self) -> Mapping[ScopeName, Version]:
+        """The newest manifest ever taken in, per scope."""
+        return self._had
+
+    def is_news(self, scope: ScopeName, version: Version) -> bool:
         """True if a bell with this version means that there is something to fetch."""
-        return scope in self.scopes and not self._is_frozen() and version > self._version(scope)
+        return scope in self.scopes and not self.is_frozen and version > self._newest(scope)
 
     def lacks(self, scope: ScopeName) -> bool:
         """True if the scope's manifest has not been fetched in this session."""
         return scope not in self._manifests
+
+    def goes_at_once(self, scope: ScopeName) -> bool:
+        """True for a scope that the node has lost and that it must not keep until it knows more."""
+        return self._assignment is not None and scope not in self.scopes and (is_secret(scope) or self.is_frozen)
 
     def may_withdraw(self, scope: ScopeName) -> bool:
         """True if a file of this scope that no manifest lists may be removed.
@@ -56,9 +77,21 @@ class Desired:
         """
         if self._assignment is None:
             return False
-        if scope not in self.scopes and (is_secret(scope) or self._is_frozen()):
-            return True
-        return all(other in self._manifests for other in self.scopes)
+        return self.goes_at_once(scope) or not any(self.lacks(other) for other in self.scopes)
+
+    def withdrawal(self, path: ManagedPath, scope: ScopeName) -> Withdrawal | None:
+        """Return how a file that came with this scope left the list last; None if it is the node that left."""
+        return self._withdrawn.get(path) if scope in self.scopes else None
+
+    def lists(self, scope: ScopeName, paths: Collection[ManagedPath], *, generation_max: int | None = None) -> bool:
+        """True if the scope's manifest has one of these paths, in an entry of at most this generation."""
+        manifest = self._manifests.get(scope)
+        if manifest is None or not paths:
+            return False
+        return any(
+            entry.path in paths and (generation_max is None or entry.generation <= generation_max)
+            for entry in manifest.files
+        )
 
     def assign(self, assignment: Assignment) -> str:
         """Take in an assignment; return why not, empty if it was taken."""
@@ -67,42 +100,40 @@ class Desired:
                 f"the bus offers assignment {assignment.serial}, older than {self._serial[1]}, which this node has had"
             )
         self._serial = assignment.version
-        self._assignment = assignment
-        self._manifests = {s: m for s, m in self._manifests.items() if s in assignment.scopes}
-        self._merge()
+        if assignment != self._assignment:
+            self._assignment = assignment
+            self._manifests = {s: m for s, m in self._manifests.items() if s in assignment.scopes}
+            self._merge()
         return ""
 
-    def adopt(self, scope: ScopeName, manifest: Manifest) -> str:
-        """Take in a scope's manifest; return why not, empty if it was taken or is not for this node now."""
-        if scope not in self.scopes:
-            return ""
-        have = self._version(scope)
-        if self._is_frozen() and manifest.version > have:
+    def adopt(self, manifest: Manifest) -> str:
+        """Take in the manifest of a scope the node is in; return why not, empty if it was taken or must not be now."""
+        scope, have = manifest.scope, self._newest(manifest.scope)
+        if self.is_frozen and manifest.version > have:
             return ""
         if manifest.version < have:
             offer = f"generation {manifest.generation} of {scope}"
             return f"the bus offers {offer}, older than {have[1]}, which this node has had"
-        self._versions[scope] = manifest.version
-        self._manifests[scope] = manifest
-        self._merge()
+        self._had[scope] = manifest.version
+        if manifest != self._manifests.get(scope):
+            self._manifests[scope] = manifest
+            self._merge()
         return ""
 
-    def _is_frozen(self) -> bool:
-        return self._assignment is not None and self._assignment.is_offline
-
-    def _version(self, scope: ScopeName) -> tuple[int, int]:
-        return self._versions.get(scope, (1, -1))
+    def _newest(self, scope: ScopeName) -> Version:
+        return self._had.get(scope, (1, -1))
 
     def _merge(self) -> None:
-        """Of two scopes that list a path (it is moving between them) the newer entry counts."""
+        """Of two scopes that list a path (it is moving between them) the newer entry counts, or the newer list."""
+        self.revision += 1
         self.wanted = {}
-        self.withdrawn = {}
-        for scope in self.scopes:
-            manifest = self._manifests.get(scope)
-            if manifest is None:
-                continue
-            self.withdrawn |= {item.path: item for item in manifest.withdrawn}
+        self._withdrawn = {}
+        manifests = [self._manifests[scope] for scope in self.scopes if scope in self._manifests]
+        for manifest in sorted(manifests, key=lambda manifest: manifest.version):
+            for item in manifest.withdrawn:
+                if item.path not in self._withdrawn or self._withdrawn[item.path].generation <= item.generation:
+                    self._withdrawn[item.path] = item
             for entry in manifest.files:
                 other = self.wanted.get(entry.path)
-                if other is None or other.entry.generation < entry.generation:
-                    self.wanted[entry.path] = Wanted(scope, entry)
+                if other is None or other.entry.generation <= entry.generation:
+                    self.wanted[entry.path] = Wanted(manifest.scope, entry)

@@ -15,7 +15,7 @@ class Memory:
     serial: tuple[int, int] = (1, 0)
     """Epoch and serial of the last assignment."""
     versions: Mapping[ScopeName, tuple[int, int]] = field(default_factory=dict)
-    """Epoch and generation of the last manifest of each scope whose files are all here."""
+    """Epoch and generation of the last manifest of each scope that the agent has begun to act on."""
     known: Mapping[ManagedPath, Known] = field(default_factory=dict)
 
 

@@ -154,7 +154,7 @@ def _is_foreign(here: Found, want: Wanted, known: Known | None) -> bool:
     """True if overwriting would lose a content that did not come from the mesh (its own are in the history)."""
     if here.kind != "file" or here.digest == want.entry.digest or is_secret(want.scope):
         return False
-    return known is None or known.digest != here.digest
+    return known is None or (known.digest != here.digest and not is_secret(known.scope))
 
 
 def _source_reason(here: Found) -> str:

@@ -29,9 +29,15 @@ class Retries(Generic[Thing]):
         pause = min(self._first_s * 2 ** min(attempts, 30), self._longest_s)
         self._failures[thing] = Failure(reason, attempts + 1, now_s + pause)
 
-    def clear(self, thing: Thing) -> None:
-        """It worked, or it is no longer wanted, or there is news of it: nothing holds it back."""
-        self._failures.pop(thing, None)
+    def clear(self, thing: Thing) -> bool:
+        """It worked, or it is no longer wanted. Return whether it had failed."""
+        return self._failures.pop(thing, None) is not None
+
+    def hurry(self, thing: Thing) -> None:
+        """There is news of it: it may be tried now, and pauses begin short again. Until it works it has failed."""
+        failure = self._failures.get(thing)
+        if failure:
+            self._failures[thing] = Failure(failure.reason, 0, float("-inf"))
 
     def due(self, now_s: float) -> list[Thing]:
         """Return what may be tried again. It stays a failure until cleared."""

@@ -1,0 +1,243 @@
+"""The agent's hands: what has been seen on the disk, what to look at or to do next, and what may be said of it. Pure.
+
+One observation or one plan is under way at any time; when neither is and nothing is left that could be done now, the
+disk is *settled*, and only then are receipts given.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from node_agent.core.desired import Desired, Version
+from node_agent.core.events import Effect, Observe, Perform, Watch
+from node_agent.core.holdings import Holdings
+from node_agent.core.reconcile import Found, Known, Outcome, Plan, Wanted, is_as_wanted, is_ours, reconcile
+from node_agent.core.reporter import Reporter, an_error
+from node_agent.core.retries import Retries
+from protocol.messages import FileError
+from protocol.names import ManagedPath, ScopeName
+
+
+class Word(Protocol):
+    """How recent the word of the bus is."""
+
+    @property
+    def moment(self) -> int: ...
+
+    def is_told_since(self, moment: int) -> bool: ...
+
+
+class DiskSide:
+    """`is_unsettled`: there may be something to do. `is_busy`: an observation or a plan is under way."""
+
+    def __init__(self, desired: Desired, holdings: Holdings, reporter: Reporter, retries: Retries[ManagedPath]) -> None:
+        self.is_unsettled = True
+        self.is_busy = False
+        self.receipts: dict[ScopeName, Version] = {}
+        self._desired = desired
+        self._holdings = holdings
+        self._reporter = reporter
+        self._retries = retries
+        self._now_s = 0.0
+        self._found: dict[ManagedPath, Found] = {}
+        self._dirty: set[ManagedPath] = set()
+        self._is_afresh = True
+        self._watched: frozenset[ManagedPath] = frozenset()
+        self._surplus_since: dict[ManagedPath, int] = {}
+
+    @property
+    def awaits_word_since(self) -> int | None:
+        """What was found to be surplus then is removed when the bus has said again, since, what is wanted."""
+        return max(self._surplus_since.values(), default=None)
+
+    def pass_time(self, now_s: float) -> None:
+        """Look again at what failed, when its pause is over."""
+        self._now_s = now_s
+        for path in self._retries.due(now_s):
+            self._dirty.add(path)
+            self.is_unsettled = True
+
+    def take_news(self) -> None:
+        """Something else is desired than before."""
+        self.is_unsettled = True
+        self.receipts = {s: version for s, version in self.receipts.items() if s in self._desired.scopes}
+        self.try_again()
+
+    def try_again(self) -> None:
+        """What failed may work now."""
+        self.touch(frozenset(self._retries.reasons))
+
+    def touch(self, paths: frozenset[ManagedPath] | None, *, afresh: bool = False) -> None:
+        """Look at these paths (None: all) again."""
+        self._is_afresh = self._is_afresh or afresh
+        wanted, known = self._desired.wanted, self._holdings.known
+        for path in wanted.keys() | known.keys() if paths is None else paths:
+            if path in wanted or path in known:
+                self._dirty.add(path)
+                self._retries.hurry(path)
+                self.is_unsettled = True
+
+    def take_found(self, found: Mapping[ManagedPath, Found]) -> None:
+        """An observation has ended."""
+        self.is_busy = False
+        self.is_unsettled = True
+        self._found.update(found)
+
+    def take_outcome(self, plan: Plan, outcome: Outcome) -> None:
+        """A plan has ended. What was not done as it should be has failed, unless nobody wants it any more."""
+        self.is_busy = False
+        self.is_unsettled = True
+        self._found.update(outcome.found)
+        for write in plan.writes:
+            path, here = write.entry.path, outcome.found.get(write.entry.path)
+            if here is not None:
+                self._holdings.note_written(write)
+            is_done = here is not None and is_as_wanted(write.entry, here)
+            is_wanted = self._desired.wanted.get(path) == Wanted(write.scope, write.entry)
+            self._settle_attempt(path, outcome, is_done=is_done, is_wanted=is_wanted)
+        for removal in plan.removals:
+            is_done = removal.path in outcome.found and outcome.found[removal.path].kind == "absent"
+            is_wanted = removal.path not in self._desired.wanted
+            self._settle_attempt(removal.path, outcome, is_done=is_done, is_wanted=is_wanted)
+
+    def work(self, word: Word) -> list[Effect]:
+        """Return the next observation or plan. If there is none the disk is settled; but it may wait for word."""
+        effects = self._watch()
+        unseen = (self._dirty & self._watched) | {
+            path for path in self._watched if path not in self._found and not self._is_held(path)
+        }
+        self._dirty.clear()
+        if unseen:
+            self.is_busy = True
+            is_afresh, self._is_afresh = self._is_afresh, False
+            return [*effects, Observe(frozenset(unseen), is_afresh)]
+        plan = self._plan(word)
+        self._doubt(plan)
+        if plan.is_empty:
+            self.is_unsettled = False
+            self._settle()
+            return effects
+        self.is_busy = True
+        self._holdings.intend(plan.writes, self._found)
+        return [*effects, Perform(plan)]
+
+    def errors(self) -> Iterator[FileError]:
+        for path, reason in sorted(self._retries.reasons.items()):
+            owner = self._desired.wanted.get(path) or self._holdings.known.get(path)
+            yield an_error(path, owner.scope if owner else "", reason)
+
+    def _settle_attempt(self, path: ManagedPath, outcome: Outcome, *, is_done: bool, is_wanted: bool) -> None:
+        if is_done:
+            self._clear(path)
+            return
+        self._found.pop(path, None)
+        if is_wanted:
+            self._fail(path, outcome.errors.get(path, "is not as it was written"))
+
+    def _watch(self) -> list[Effect]:
+        """What is not watched any more may change unseen: forget what was found there."""
+        mine = frozenset(self._desired.wanted.keys() | self._holdings.known.keys())
+        if mine == self._watched:
+            return []
+        self._watched = mine
+        self._found = {path: here for path, here in self._found.items() if path in mine}
+        return [Watch(mine)]
+
+    def _plan(self, word: Word) -> Plan:
+        wanted = {path: want for path, want in self._desired.wanted.items() if not self._is_held(path)}
+        known = {path: known for path, known in self._holdings.known.items() if path in wanted}
+        surplus = dict(self._surplus())
+        self._surplus_since = {
+            path: self._surplus_since.get(path, word.moment)
+            for path in surplus
+            if not self._desired.goes_at_once(surplus[path].scope)
+        }
+        for path in surplus:
+            if path not in self._surplus_since or word.is_told_since(self._surplus_since[path]):
+                known[path] = surplus[path]
+        leaving = ((path, self._desired.withdrawal(path, known[path].scope)) for path in surplus.keys() & known.keys())
+        return reconcile(
+            wanted,
+            self._found,
+            known,
+            {path: withdrawal for path, withdrawal in leaving if withdrawal},
+            holds_sources=self._desired.holds_sources,
+        )
+
+    def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
+        """Yield what is here of the mesh's, and nobody wants here, as far as that can be known."""
+        for path, known in self._holdings.known.items():
+            if path in self._desired.wanted or self._is_held(path) or self._desired.holds_sources:
+                continue
+            if self._desired.may_withdraw(known.scope) and is_ours(self._found[path], known):
+                yield path, known
+
+    def _doubt(self, plan: Plan) -> None:
+        """Take back the receipts that are not true any more; that a newer generation is on its way does no harm."""
+        for path, reason in plan.errors:
+            self._fail(path, reason)
+        if self._desired.holds_sources:
+            return
+        differing = {*(write.entry.path for write in plan.writes), *(path for path, _ in plan.errors)}
+        damaged = {path for path in differing if self._is_damaged(path)}
+        for scope, (_, generation) in list(self.receipts.items()):
+            is_behind = self._desired.lists(scope, differing, generation_max=generation)
+            if is_behind or self._desired.lists(scope, damaged):
+                del self.receipts[scope]
+
+    def _is_damaged(self, path: ManagedPath) -> bool:
+        """True if the mesh has written this file, and something else is there now."""
+        known, here = self._holdings.known.get(path), self._found[path]
+        return known is not None and not known.is_intent and here.digest != known.digest
+
+    def _settle(self) -> None:
+        """Nothing is under way and nothing is left that could be done now: take stock."""
+        self._forget_what_is_gone()
+        wrong = set()
+        for path, want in self._desired.wanted.items():
+            here = self._found.get(path)
+            if here is None or not is_as_wanted(want.entry, here):
+                wrong.add(path)
+                continue
+            self._clear(path)
+            if not self._desired.holds_sources:
+                self._holdings.note_right(path, want)
+        receipts = self._complete(wrong)
+        if (receipts, self._holdings.scopes) != (self.receipts, self._reporter.holding):
+            self.receipts = receipts
+            self._reporter.is_due = True
+
+    def _forget_what_is_gone(self) -> None:
+        for path, known in list(self._holdings.known.items()):
+            here = self._found.get(path)
+            is_surplus = path not in self._desired.wanted and self._desired.may_withdraw(known.scope)
+            if is_surplus and here is not None and not is_ours(here, known):
+                self._holdings.forget(path)
+        for path in self._retries.reasons:
+            if path not in self._desired.wanted and path not in self._holdings.known:
+                self._clear(path)
+
+    def _complete(self, wrong: set[ManagedPath]) -> dict[ScopeName, Version]:
+        """Return the versions of which everything is here, and nothing that has been withdrawn.
+
+        The node that holds the sources is where generations come from: it shows a difference, and owes nothing.
+        """
+        versions = self._desired.versions
+        if self._desired.holds_sources:
+            return versions
+        surplus = {known.scope for path, known in self._holdings.known.items() if path not in self._desired.wanted}
+        return {
+            scope: version
+            for scope, version in versions.items()
+            if scope not in surplus and not self._desired.lists(scope, wrong)
+        }
+
+    def _clear(self, path: ManagedPath) -> None:
+        if self._retries.clear(path):
+            self._reporter.is_due = True
+
+    def _fail(self, path: ManagedPath, reason: str) -> None:
+        self._retries.fail(path, reason, self._now_s)
+        self._reporter.is_due = True
+
+    def _is_held(self, path: ManagedPath) -> bool:
+        return self._retries.is_held(path, self._now_s)
