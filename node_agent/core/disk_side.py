@@ -117,6 +117,7 @@ class DiskSide:
             self._settle()
             return effects
         self.is_busy = True
+        plan = self._most_urgent(plan)
         self._holdings.intend(plan.writes, self._found)
         return [*effects, Perform(plan)]
 
@@ -162,6 +163,11 @@ class DiskSide:
             {path: withdrawal for path, withdrawal in leaving if withdrawal},
             holds_sources=self._desired.holds_sources,
         )
+
+    def _most_urgent(self, plan: Plan) -> Plan:
+        """What the node must not keep goes by itself and first: a write that cannot be done does not hold it back."""
+        at_once = tuple(removal for removal in plan.removals if self._desired.goes_at_once(removal.scope))
+        return Plan(removals=at_once) if at_once else plan
 
     def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
         """Yield what is here of the mesh's, and nobody wants here, as far as that can be known."""

@@ -592,3 +592,22 @@ def test_a_file_in_two_scopes_owes_both_their_receipts() -> None:
     rig.ring(VM_CAPABLE)
 
     assert rig.receipts == {}
+
+
+def test_a_full_disk_does_not_keep_a_secret_on_a_node_that_lost_it() -> None:
+    """A write that cannot be done holds back the rest of its plan; what must go goes first, by itself."""
+    rig = Rig(ALL, MASTER_CANDIDATES)
+    rig.publish(an_entry("/etc/a", "one"))
+    rig.publish(an_entry("/etc/secret", "secret"), scope=MASTER_CANDIDATES)
+    rig.start()
+    rig.disk.full = "No space left on device"
+    rig.publish(an_entry("/etc/a", "two", generation=2), generation=2)
+    rig.assign(ALL, serial=2)
+
+    rig.ring()
+    rig.ring_node()
+    rig.tick(3)
+
+    assert "/etc/secret" not in rig.disk.files
+    assert MASTER_CANDIDATES not in rig.status.holding
+    assert "No space left on device" in rig.errors["/etc/a"]
