@@ -342,9 +342,17 @@ class MasterDaemon:
                         self._restore_due.set()
                     behind = [node for node in self.config.nodes.values() if self._missed_its_role(node)]
                     await self._publisher.assign(self.config, behind)
+                    await self._ring_for_looks()
                 except Unavailable as error:
                     self._note_bus_failure("patrol", error)
                 await self._collect()
+
+    async def _ring_for_looks(self) -> None:
+        """A node that has missed the bell for a look hears it again; one that is looking goes on."""
+        for node in self.config.sorted_nodes():
+            look = self.fleet.look_owed(node.name)
+            if look and not node.offline and self.fleet.is_online(node.name, time.monotonic()):
+                await self._publisher.ring_node(self.config, node, look=look)
 
     async def _collect(self) -> None:
         """Let old generations go, once per new one; what the disk does not let go is tried again with the next."""
