@@ -75,7 +75,7 @@ RULES = (
     Rule("master.up.tethered", ()),
     Rule("master.up", ("master.up", "master.settings", "master.core", "master.store", *PROTOCOL)),
     Rule("master.logs", ("structlog",)),
-    Rule("master.settings", ("protocol.settings_file",)),
+    Rule("master.settings", ("protocol.names", "protocol.settings_file")),
     Rule(
         "master", ("master", *PROTOCOL, "msgspec", "structlog"), but_not=("master.cli", "master.up", "master.__main__")
     ),

@@ -61,7 +61,7 @@ class ClickTerminal:
     """Implements the mesh's `Terminal`. A terminal that went away (SIGHUP, a closed pipe) must not end anything."""
 
     def say(self, sentence: str) -> None:
-        _print(sentence)
+        _print(f"\r{sentence}" if sys.stdout.isatty() else sentence)  # over the ^C that the terminal shows
 
     def ready(self, summary: "Summary") -> None:
         _print("\n".join(_ready_lines(summary)))

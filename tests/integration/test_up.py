@@ -1,28 +1,22 @@
 """`gnt-mesh up` as a user starts it: a real server, real daemons, real signals; nothing of it is ever left behind."""
 
-import ctypes
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from protocol import identity
-from tests.support.forked import drop_capabilities
 from tests.support.mesh import (
-    COMMAND,
     RunningMesh,
     Up,
-    environment,
     eventually,
     eventually_none,
     processes_of,
+    refused_up,
     running_mesh,
 )
 
@@ -33,30 +27,6 @@ SERVER = Path(sys.prefix) / "bin" / "nats-server"
 def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     with running_mesh(tmp_path, nodes=2) as mesh:
         yield mesh
-
-
-def refused(
-    directory: Path,
-    *options: str,
-    command: tuple[str, ...] = (str(COMMAND),),
-    before_exec: Callable[[], None] | None = None,
-    **more: str,
-) -> str:
-    """Run an `up` that must fail at once; return its one sentence."""
-    done = subprocess.run(
-        [*command, "up", "--dir", directory, *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(**more),
-        check=False,
-        preexec_fn=before_exec,
-    )
-    assert done.returncode == 1, done
-    assert done.stdout == ""
-    assert done.stderr.startswith("gnt-mesh: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
 
 
 def node_names(mesh: RunningMesh) -> list[str]:
@@ -143,6 +113,7 @@ def test_ctrl_c_on_a_terminal_ends_all_of_it_in_order(tmp_path: Path) -> None:
         up.until_ready()
         up.interrupt()
         assert up.wait() == 0, up.output
+        assert up.output.endswith(f"all of it has ended; go on with: gnt-mesh up --dir {up.directory}\n")
         assert processes_of(up.directory) == {}
         assert "master_stopped" in (up.directory / "log/master.log").read_text()
     finally:
@@ -220,7 +191,7 @@ def test_a_master_that_cannot_start_ends_all_of_it(tmp_path: Path) -> None:
     with running_mesh(tmp_path, nodes=1, name="m") as mesh:
         settings = mesh.node_root("node1") / "etc/gnt-mesh/master.toml"
     settings.write_text(settings.read_text() + "colour = 'red'\n")
-    sentence = refused(mesh.dir)
+    sentence = refused_up(mesh.dir)
     assert "master exited with 78" in sentence
     assert "colour" in sentence
     assert str(mesh.dir / "log/master.log") in sentence
@@ -274,25 +245,25 @@ def test_a_directory_that_was_moved_goes_on(tmp_path: Path) -> None:
         up.close()
 
 
-def test_a_larger_number_adds_nodes_and_a_smaller_one_is_refused(tmp_path: Path) -> None:
+def test_a_larger_number_adds_nodes_and_a_smaller_one_is_refused_up(tmp_path: Path) -> None:
     with running_mesh(tmp_path, nodes=1, name="m"):
         pass
     with running_mesh(tmp_path, nodes=3, name="m") as mesh:
         assert node_names(mesh) == ["node1", "node2", "node3"]
         mesh.ok("wait")
         assert mesh.pid("node3")
-    sentence = refused(mesh.dir, "--nodes", "2")
+    sentence = refused_up(mesh.dir, "--nodes", "2")
     assert "has 3 nodes, not 2" in sentence
     assert f"gnt-mesh --dir {mesh.dir} node remove NAME" in sentence
 
 
-def test_options_that_contradict_the_mesh_are_refused(tmp_path: Path) -> None:
+def test_options_that_contradict_the_mesh_are_refused_up(tmp_path: Path) -> None:
     with running_mesh(tmp_path, nodes=1, name="m") as mesh:
         pass
     before = (mesh.dir / "gnt-mesh.toml").read_text()
-    assert "has --candidate-pool-size 1, not 2" in refused(mesh.dir, "--candidate-pool-size", "2")
-    assert "has --cluster-name mesh, not x" in refused(mesh.dir, "--cluster-name", "x")
-    assert "has --port" in refused(mesh.dir, "--port", "1024")
+    assert "has --candidate-pool-size 1, not 2" in refused_up(mesh.dir, "--candidate-pool-size", "2")
+    assert "has --cluster-name mesh, not x" in refused_up(mesh.dir, "--cluster-name", "x")
+    assert "has --port" in refused_up(mesh.dir, "--port", "1024")
     assert (mesh.dir / "gnt-mesh.toml").read_text() == before
 
 
@@ -334,134 +305,3 @@ def test_a_node_with_a_key_from_elsewhere_is_not_started_here(mesh: RunningMesh,
     eventually(lambda: "node far is not started here" in mesh.up.output)
     assert mesh.up.output.count("node far is not started here") == 1
     assert not mesh.node_root("far").exists()
-
-
-# ---- refused
-
-
-def test_another_up_on_the_same_directory_is_refused(mesh: RunningMesh) -> None:
-    pid = mesh.up.process.pid
-    sentence = refused(mesh.dir)
-    assert f"another gnt-mesh up (pid {pid}) runs on {mesh.dir}" in sentence
-    assert f"kill {pid}" in sentence
-    assert is_online(mesh, "node2")
-
-
-def test_a_port_in_use_is_named_and_nothing_is_made(tmp_path: Path) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        port = busy.getsockname()[1]
-        assert f"port {port} on 127.0.0.1 is in use" in refused(tmp_path / "m", "--port", str(port))
-    assert not (tmp_path / "m").exists()
-
-
-def test_the_remembered_port_in_use_is_named_with_the_file_that_says_it(tmp_path: Path) -> None:
-    with running_mesh(tmp_path, nodes=1, name="m") as mesh:
-        pass
-    marker = mesh.dir / "gnt-mesh.toml"
-    port = int(re.search(r"(?m)^port = (\d+)", marker.read_text())[1])  # type: ignore[index]
-    with socket.socket() as busy:
-        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        busy.bind(("127.0.0.1", port))
-        busy.listen()
-        sentence = refused(mesh.dir)
-    assert f"port {port} on 127.0.0.1 is in use" in sentence
-    assert str(marker) in sentence
-    # ... and what that sentence proposes works:
-    marker.write_text(re.sub(r"(?m)^port = \d+", "port = " + str(free_port()), marker.read_text()))
-    with running_mesh(tmp_path, nodes=1, name="m") as again:
-        again.ok("wait")
-
-
-def free_port() -> int:
-    with socket.socket() as any_port:
-        any_port.bind(("127.0.0.1", 0))
-        port: int = any_port.getsockname()[1]
-        return port
-
-
-def test_a_directory_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    assert "not empty" in refused(tmp_path)
-    assert "not a directory" in refused(tmp_path / "thesis.tex")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_a_mesh_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "gnt-mesh.toml").write_text("format = 1000\n")
-    assert "newer gnt-mesh (format 1000" in refused(tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["gnt-mesh.toml"]
-
-
-def test_a_directory_without_permission_is_refused(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o555)
-    sentence = refused(locked / "m", before_exec=be_ordinary)
-    assert f"{locked / 'm'}: permission denied; choose a --dir" in sentence
-
-
-def be_ordinary() -> None:
-    """Permission bits count from here on, also where tests run as root, and also after exec (SECBIT_NOROOT)."""
-    if os.geteuid() == 0:
-        pr_set_securebits, noroot = 28, 1
-        assert ctypes.CDLL(None).prctl(pr_set_securebits, noroot, 0, 0, 0) == 0
-    drop_capabilities()
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "201"])
-def test_an_impossible_number_of_nodes_is_refused(tmp_path: Path, number: str) -> None:
-    assert f"--nodes {number}" in refused(tmp_path / "m", "--nodes", number)
-    assert not (tmp_path / "m").exists()
-
-
-def test_without_dir_it_says_so() -> None:
-    done = subprocess.run([COMMAND, "up"], capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 1
-    assert "--dir" in done.stderr
-
-
-def other_command(tmp_path: Path) -> tuple[str, ...]:
-    """Return `gnt-mesh` in a virtual environment that has everything of ours but nats-server beside the interpreter."""
-    root = tmp_path / "env"
-    (root / "bin").mkdir(parents=True)
-    (root / "bin/python").symlink_to(Path(sys.executable).resolve())
-    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", root)
-    (root / "lib").symlink_to(Path(sys.prefix) / "lib")
-    return str(root / "bin/python"), "-P", "-c", "from master.cli import main; main()"
-
-
-def test_a_missing_server_is_refused_with_the_cure(tmp_path: Path) -> None:
-    sentence = refused(tmp_path / "m", command=other_command(tmp_path), PATH=str(tmp_path))
-    assert "there is no nats-server" in sentence
-    assert "pip install 'gnt-mesh[broker]'" in sentence
-    assert not (tmp_path / "m").exists()
-
-
-def test_a_server_that_is_too_old_is_refused_with_the_cure(tmp_path: Path) -> None:
-    old = tmp_path / "old" / "nats-server"
-    old.parent.mkdir()
-    old.write_text("#!/bin/sh\necho nats-server: v2.12.6\n")
-    old.chmod(0o755)
-    sentence = refused(tmp_path / "m", command=other_command(tmp_path), PATH=str(old.parent))
-    assert f"{old} is version 2.12.6, at least 2.12.7" in sentence
-    assert not (tmp_path / "m").exists()
-
-
-def test_a_server_on_the_path_serves_as_well(tmp_path: Path) -> None:
-    found = tmp_path / "path" / "nats-server"
-    found.parent.mkdir()
-    found.symlink_to(SERVER)
-    up = Up(
-        tmp_path / "m",
-        "--nodes",
-        "1",
-        command=other_command(tmp_path),
-        PATH=f"{found.parent}:{os.defpath}",
-    )
-    try:
-        up.until_ready()
-        assert any(str(found) in line for line in processes_of(up.directory).values())
-        assert up.stop() == 0
-    finally:
-        up.close()

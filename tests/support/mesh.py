@@ -123,6 +123,30 @@ class Up:
         return "\n".join(parts)
 
 
+def refused_up(
+    directory: Path,
+    *options: str,
+    command: tuple[str, ...] = (str(COMMAND),),
+    before_exec: Callable[[], None] | None = None,
+    **more: str,
+) -> str:
+    """Run an `up` that must fail at once; return its one sentence."""
+    done = subprocess.run(
+        [*command, "up", "--dir", directory, *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**more),
+        check=False,
+        preexec_fn=before_exec,
+    )
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("gnt-mesh: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
 class RunningMesh:
     """A mesh that is up: what a test does with it, as a user would."""
 
