@@ -29,22 +29,41 @@ async def test_a_server_that_is_too_old_is_refused(tmp_path: Path, version: str)
     """Not by the feature that fails first: 2.9 silently ignores what it does not know."""
     identity.ensure_seed(tmp_path / "seed")
     seed = identity.read_seed(tmp_path / "seed")
-    async with old_server(version) as url:
+    async with old_server(version) as old:
         for bus in (
-            NatsAgentBus(url, seed, NODE1, Ears()),
-            NatsMasterBus(url, seed, seed, Ears(), version="1.0.0"),
-            NatsOperatorBus(url, seed),
+            NatsAgentBus(old.url, seed, NODE1, Ears()),
+            NatsMasterBus(old.url, seed, seed, Ears(), version="1.0.0"),
+            NatsOperatorBus(old.url, seed),
         ):
             with pytest.raises(Refused, match=r"too old: at least 2\.12\.7"):
                 await bus.open()
             await bus.close()
 
 
+async def test_a_server_that_was_replaced_by_an_older_one_is_not_used(nats_bus: NatsHarness) -> None:
+    """And the agent comes back by itself when somebody has noticed."""
+    await a_master(nats_bus)
+    agent, ears = await nats_bus.agent(NODE1)
+    await nats_bus.disconnect()
+    await ears.next(Disconnected)
+
+    async with old_server("2.12.6", port=nats_bus.server.port) as old, asyncio.timeout(WAIT_S):
+        for _ in range(8):
+            await old.visits.get()
+        with pytest.raises(Unavailable, match="too old"):
+            await agent.manifest(ALL)
+    await nats_bus.reconnect()
+
+    await ears.next(Connected)
+    assert (ears.count(Connected), ears.count(Disconnected)) == (2, 1)
+    assert await agent.manifest(ALL) is None
+
+
 async def test_nobody_listening_is_unavailable_in_time(tmp_path: Path) -> None:
     identity.ensure_seed(tmp_path / "seed")
-    async with old_server("2.15.1") as url:
+    async with old_server("2.15.1") as gone:
         pass
-    operator = NatsOperatorBus(url, identity.read_seed(tmp_path / "seed"))
+    operator = NatsOperatorBus(gone.url, identity.read_seed(tmp_path / "seed"))
 
     with pytest.raises(Unavailable, match="connection refused"):
         await operator.open(timeout_s=0.2)
@@ -172,8 +191,8 @@ async def test_a_store_deleted_below_the_server_is_found_by_preparing(nats_bus: 
     assert await master.head(ALL)
 
 
-async def test_a_silent_server_does_not_keep_anyone_from_ending(nats_bus: NatsHarness) -> None:
-    """Also with more on its way than the socket takes."""
+async def test_a_silent_server_keeps_nobody_from_ending(nats_bus: NatsHarness) -> None:
+    """Also with more on its way than the socket takes: whoever waits for room can be cancelled."""
     master, _ = await a_master(nats_bus)
     nats_bus.server.pause()
     filling = [
@@ -181,13 +200,16 @@ async def test_a_silent_server_does_not_keep_anyone_from_ending(nats_bus: NatsHa
         for _ in range(20)
     ]
     await asyncio.wait(filling, timeout=0.05)
+    waiting = [task for task in filling if not task.done()]
 
+    for task in waiting:
+        task.cancel()
+    async with asyncio.timeout(SOON_S):
+        await asyncio.wait(waiting)
+    assert waiting
+    assert all(task.cancelled() for task in waiting)
     async with asyncio.timeout(WAIT_S):
         await master.close()
-
-    for task in filling:
-        task.cancel()
-    await asyncio.gather(*filling, return_exceptions=True)
 
 
 async def test_services_are_visible_to_administrators(nats_bus: NatsHarness) -> None:
@@ -322,6 +344,30 @@ async def test_the_longest_subject_is_not_too_long(nats_bus: NatsHarness) -> Non
 
     assert len(subject) > 3000
     assert codec.decode(answer.data, FileEvent).path == path
+    async with asyncio.timeout(SOON_S):
+        with pytest.raises(Unavailable, match="permit"):
+            await node.request(subjects.direct_get("FILES_master-candidates", subject))
+
+
+async def test_a_fault_in_hearing_reaches_the_loop_and_the_subscription_lives(nats_bus: NatsHarness) -> None:
+    """nats-py would count it among the server's complaints; the daemon is to die of it (conventions, section 5)."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    master, _ = await a_master(nats_bus)
+    agent, ears = await nats_bus.agent(NODE1)
+    await agent.listen([ALL])
+
+    def fail(event: object) -> None:
+        ears(event)
+        if event == NodeBell(node=NODE1, epoch=1, serial=1):
+            raise AssertionError("never")
+
+    agent._hear = fail  # type: ignore[attr-defined]
+    await master.ring(NodeBell(node=NODE1, epoch=1, serial=1))
+    await master.ring(NodeBell(node=NODE1, epoch=1, serial=2))
+
+    assert [(await ears.next(NodeBell)).serial for _ in range(2)] == [1, 2]
+    assert [type(fault["exception"]) for fault in faults] == [AssertionError]
 
 
 async def test_the_streams_are_those_of_the_specification(nats_bus: NatsHarness) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from protocol import subjects
 from protocol.bus import Connected, Disconnected
 from protocol.messages import Assignment
 from protocol.names import ALL, MASTER_CANDIDATES
@@ -48,20 +49,33 @@ async def test_what_was_stored_before_an_outage_is_there_after_it(bus: Harness, 
 
 
 async def test_after_an_outage_the_master_believes_nothing(bus: Harness, tmp_path: Path) -> None:
-    """The store may have been lost meanwhile: what was sent before is sent again."""
+    """Acknowledged is not synced: what was stored before may be gone, and is then sent again."""
     master, heard = await a_master(bus)
     source = tmp_path / "source"
     source.write_bytes(CONTENT)
     await master.put_blob(ALL, a_digest(CONTENT), source, len(CONTENT))
+    await bus.lose("BLOBS_all", subjects.blob(ALL, a_digest(CONTENT), 1))
+
+    await bus.disconnect()
+    await heard.next(Disconnected)
+    await bus.reconnect()
+    await heard.next(Connected)
+    await master.put_blob(ALL, a_digest(CONTENT), source, len(CONTENT))
+
+    assert len(await bus.stored("BLOBS_all")) == 2
+
+
+async def test_a_store_deleted_during_an_outage_is_prepared_anew(bus: Harness) -> None:
+    master, heard = await a_master(bus)
+    await master.publish(a_manifest(), [])
 
     await bus.disconnect()
     await bus.lose_store()
     await bus.reconnect()
     await heard.next(Connected)
     await master.prepare([ALL])
-    await master.put_blob(ALL, a_digest(CONTENT), source, len(CONTENT))
 
-    assert len(await bus.stored("BLOBS_all")) == 2
+    assert await master.head(ALL) is None
 
 
 async def test_a_wiped_status_stream_has_no_statuses(bus: Harness) -> None:
