@@ -1,6 +1,7 @@
 """What the contract's tests need of a broker, so that one test body runs on the memory bus and on NATS."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from tests.support.builders import NODE1
 from tests.support.memory_bus import MemoryBroker, public_key_of
 
 WAIT_S = 20.0
+
+SOON_S = 1.5
+"""Half of the time after which a request gives up by itself."""
 
 E = TypeVar("E")
 
@@ -236,3 +240,14 @@ async def a_master(
     await master.reload_broker()
     await master.prepare(scopes)
     return master, ears
+
+
+async def gathered(bus: NatsHarness, subject: str, *, count: int) -> list[dict[str, Any]]:
+    """Return so many answers to one question of an administrator."""
+    admin = await bus.raw(bus.server.keys.admin)
+    answers: asyncio.Queue[Any] = asyncio.Queue()
+    inbox = admin.client.new_inbox()
+    await admin.client.subscribe(inbox, cb=answers.put)
+    await admin.client.publish(subject, reply=inbox)
+    async with asyncio.timeout(WAIT_S):
+        return [json.loads((await answers.get()).data) for _ in range(count)]

@@ -1,7 +1,6 @@
 """What only a real server does: versions, kills, refusals, and what is visible with the plain `nats` command."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ from protocol.messages import FileEvent, NodeBell, ScopeBell, Status
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
 from protocol.nats_bus import SERVER_VERSION_MIN, NatsAgentBus, NatsMasterBus, NatsOperatorBus, streams
 from protocol.operator_messages import Changed, GroupAdd
-from tests.contract.harness import WAIT_S, Ears, NatsHarness, a_master
+from tests.contract.harness import SOON_S, WAIT_S, Ears, NatsHarness, a_master, gathered
 from tests.support.builders import NODE1, NODE2, a_manifest, a_status, events_of
 from tests.support.old_server import old_server
-
-SOON_S = 1.5
-"""Half of the time after which a request gives up by itself."""
 
 ME_STATUS = subjects.rpc(NODE1, "status")
 
@@ -271,67 +267,6 @@ async def test_the_status_endpoint_does_not_answer_a_node(nats_bus: NatsHarness)
     assert (endpoint["num_requests"], endpoint["num_errors"]) == (1, 0), "it came, and was not answered"
 
 
-@pytest.mark.parametrize(
-    "subject",
-    [
-        subjects.status(NODE2),
-        subjects.ask_blob(NODE2),
-        subjects.manifest(ALL),
-        "mesh.files.all.etc/hosts",
-        subjects.scope_bell(ALL),
-        subjects.node_bell(NODE2),
-        subjects.api("status"),
-        subjects.rpc(NODE2, "status"),
-        "$JS.API.DIRECT.GET.STATUS.mesh.status.node2",
-        "$JS.API.DIRECT.GET.FILES_master-candidates",
-        "$JS.API.DIRECT.GET.ROLES.mesh.role.node2",
-        "$JS.API.DIRECT.GET.BLOBS_all",
-        "$JS.API.STREAM.INFO.FILES_all",
-        "$JS.API.CONSUMER.CREATE.FILES_all",
-        "$SYS.REQ.SERVER.PING",
-        f"_INBOX_{subjects.token(NODE2)}.x",
-    ],
-)
-async def test_a_node_may_not_say(nats_bus: NatsHarness, subject: str) -> None:
-    await a_master(nats_bus, {NODE1: [ALL], NODE2: [ALL]})
-    node = await nats_bus.raw(nats_bus.server.node_seed(NODE1), subjects.inbox_prefix(NODE1))
-
-    async with asyncio.timeout(SOON_S):
-        with pytest.raises(Unavailable, match="permit"):
-            await node.request(subject)
-
-
-@pytest.mark.parametrize(
-    "subject",
-    [
-        ">",
-        "mesh.>",
-        "mesh.bell.>",
-        "mesh.bell.scope.master-candidates",
-        "mesh.bell.cluster",
-        "mesh.bell.node.node2",
-        "mesh.status.>",
-        "mesh.rpc.*.>",
-        "_INBOX_node2.>",
-        "_INBOX.>",
-        "$SRV.>",
-        "$JS.>",
-    ],
-)
-async def test_a_node_may_not_hear(nats_bus: NatsHarness, subject: str) -> None:
-    await a_master(nats_bus, {NODE1: [ALL], NODE2: [ALL]})
-    agent, _ = await nats_bus.agent(NODE1)
-    connection = agent._connection  # type: ignore[attr-defined]
-
-    async def ignore(message: object) -> None: ...
-
-    await connection.client.subscribe(subject, cb=ignore)
-    await connection.settle(subjects.direct_get("ROLES", subjects.role(NODE1)))
-
-    (stats,) = await gathered(nats_bus, "$SRV.STATS.gnt-mesh-agent", count=1)
-    assert f'subscription to "{subject.lower()}' in stats["endpoints"][0]["data"]["complaint"]
-
-
 async def test_the_longest_subject_is_not_too_long(nats_bus: NatsHarness) -> None:
     """1020 bytes that are no ASCII, each three characters in a subject; a node asks for it by direct get."""
     path = "/" + "/".join(["é" * 127] * 4)
@@ -400,14 +335,3 @@ async def test_facts_are_also_in_the_headers(nats_bus: NatsHarness) -> None:
     async with asyncio.timeout(WAIT_S):
         assert (await seen.get()).headers == {"Mesh-Bell": "node", "Mesh-Node": NODE1, "Mesh-Serial": "4"}
     assert (stored.headers or {})["Mesh-Generation"] == "7"
-
-
-async def gathered(bus: NatsHarness, subject: str, *, count: int) -> list[dict[str, Any]]:
-    """Return so many answers to one question of an administrator."""
-    admin = await bus.raw(bus.server.keys.admin)
-    answers: asyncio.Queue[Any] = asyncio.Queue()
-    inbox = admin.client.new_inbox()
-    await admin.client.subscribe(inbox, cb=answers.put)
-    await admin.client.publish(subject, reply=inbox)
-    async with asyncio.timeout(WAIT_S):
-        return [json.loads((await answers.get()).data) for _ in range(count)]
