@@ -41,6 +41,7 @@ async def serve(settings: MasterSettings) -> None:
     """Read the disk, connect, and run until a signal asks to stop."""
     # A read lease (sources) is broken with this signal, whose default is to end the process.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
+    asyncio.get_running_loop().set_exception_handler(logs.fault)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

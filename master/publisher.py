@@ -65,7 +65,12 @@ class Publisher:
             await self.ring(manifest)
 
     async def patrol(self, config: ClusterConfig, manifests: Manifests) -> bool:
-        """Return whether the bus still says what it should; remove contents that nobody needs any more."""
+        """Return whether the bus still says what it should; remove contents that nobody needs any more.
+
+        Unavailable if a stream is not as it should be: a store whose files are gone says so only when it is asked to
+        make sure of its streams.
+        """
+        await self._bus.prepare(config.scopes())
         for scope in config.scopes():
             head = await self._head(scope)
             if scope not in manifests or head is None or not self._is_head_of(head, manifests[scope]):
@@ -120,13 +125,20 @@ class Publisher:
         await self._bus.ring(NodeBell(node=node.name, epoch=config.cluster.epoch, serial=node.serial_no, look=look))
 
     async def restore_blob(self, manifest: Manifest, digest: Digest) -> None:
-        """Store one content of a scope again, from scratch, that a node could not get; then ring."""
+        """Store one content of a scope again, from scratch, that a node could not get; then ring.
+
+        A manifest too large to travel inline is such a content too.
+        """
         entries = [entry for entry in manifest.files if entry.digest == digest]
-        if entries:
-            await self._bus.prepare([manifest.scope])
-            await self._bus.drop_blob(manifest.scope, digest)
-            await self._put_blobs(manifest.scope, entries[:1])
-            await self.ring(manifest)
+        is_manifest = digest == self._digest_of(manifest)
+        if not entries and not is_manifest:
+            return
+        await self._bus.prepare([manifest.scope])
+        await self._bus.drop_blob(manifest.scope, digest)
+        await self._put_blobs(manifest.scope, entries[:1])
+        if is_manifest:
+            await self._bus.publish(manifest, [])
+        await self.ring(manifest)
 
     async def _restore_scope(self, manifest: Manifest) -> int:
         """Publish a scope again unless it is there; return the generation on the bus if that is ahead, else 0."""
@@ -172,11 +184,15 @@ class Publisher:
             return None
 
     def _is_head_of(self, head: ManifestHead, manifest: Manifest) -> bool:
+        return head.version == manifest.version and head.digest == self._digest_of(manifest)
+
+    def _digest_of(self, manifest: Manifest) -> str:
+        """Return the digest of the encoded manifest, computed once for each."""
         known = self._digests.get(manifest.scope)
         if known is None or known[0] is not manifest:
             known = (manifest, hashlib.sha256(codec.encode(manifest)).hexdigest())
             self._digests[manifest.scope] = known
-        return head.version == manifest.version and head.digest == known[1]
+        return known[1]
 
     def _needed(self, manifest: Manifest) -> set[Digest]:
         """Contents of this generation and the one before, which some node may be fetching."""

@@ -40,6 +40,7 @@ def main() -> None:
 
 async def serve(settings: AgentSettings) -> None:
     """Take stock, connect, and run until a signal asks to stop."""
+    asyncio.get_running_loop().set_exception_handler(logs.fault)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

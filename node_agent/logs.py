@@ -1,8 +1,10 @@
 """Log set-up: one line per event on stderr; key=value for people, JSON under systemd or when asked for."""
 
+import asyncio
 import logging
 import os
 import sys
+from typing import Any
 
 import structlog
 
@@ -30,3 +32,8 @@ def set_up(form: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody was there to take: an error of ours in a task or a callback."""
+    structlog.get_logger().error("fault", reason=context["message"], exc_info=context.get("exception"))
