@@ -31,6 +31,7 @@ from protocol.operator_messages import Goal
 
 RESTORE_PAUSE_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 EVENTS_WAITING_MAX = 100_000
+FIRST_REPORTS_S = 0.5
 BLOB_ANSWER_PAUSE_S = 1.0
 """Many nodes miss a blob at the same moment; it is stored again once."""
 
@@ -85,9 +86,16 @@ class MasterDaemon:
                 self._ring_operators(),
             ):
                 tasks.create_task(task)
-            await serve()
+            tasks.create_task(self._serve(serve))
             while True:
                 await self._take_in(await self._events.get())
+
+    async def _serve(self, serve: Callable[[], Awaitable[None]]) -> None:
+        """Let the nodes that were there before say how they are now, so that the first status does not deny them."""
+        deadline_s = time.monotonic() + FIRST_REPORTS_S
+        while (now_s := time.monotonic()) < deadline_s and self.fleet.is_expecting(now_s):
+            await self.progress(deadline_s - now_s)
+        await serve()
 
     async def change(self, make: Callable[[ClusterConfig, float], ClusterConfig], *, why: str) -> Goal:
         """Have the cluster config changed by `make`, durably, and carried to the bus. Refused leaves all as it was.
@@ -217,13 +225,9 @@ class MasterDaemon:
         )
         await asyncio.to_thread(self.store.add_generation, entry)
         self.manifests |= {manifest.scope: manifest for manifest in publication.manifests}
-        log.info(
-            "generation_made",
-            generation=publication.generation,
-            scopes=[manifest.scope for manifest in publication.manifests],
-            changed=len(publication.events),
-            why=why,
-        )
+        scopes = [manifest.scope for manifest in publication.manifests]
+        facts = {"generation": publication.generation, "scopes": scopes, "changed": len(publication.events)}
+        log.info("generation_made", **facts, why=why)
         self._progressed()
         await self._publisher.publish(publication, before)
 

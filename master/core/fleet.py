@@ -45,6 +45,10 @@ class Fleet:
         """Take in what a node said before this master started: known, but not present."""
         self._presences.setdefault(status.node, Presence(status, float("-inf"), has_left=True))
 
+    def is_expecting(self, now_s: float) -> bool:
+        """True if some node has been recalled and has not said anything since."""
+        return any(not self.is_online(node, now_s) for node in self._presences)
+
     def leave(self, node: NodeName) -> None:
         """The node's connection has ended."""
         if node in self._presences:
@@ -205,8 +209,10 @@ class Fleet:
 
 
 def _is_old(status: Status, before: Presence) -> bool:
+    """What was recalled may be heard only now: it was stored before it arrived."""
     if status.boot == before.status.boot:
-        return status.sequence <= before.status.sequence
+        is_recalled = before.heard_s == float("-inf")
+        return status.sequence < before.status.sequence + (0 if is_recalled else 1)
     return status.boot in before.earlier_boots
 
 

@@ -93,6 +93,11 @@ class Desired:
             for entry in manifest.files
         )
 
+    def withdraws(self, scope: ScopeName, paths: Collection[ManagedPath]) -> bool:
+        """True if the scope's manifest has one of these paths among those that left it."""
+        manifest = self._manifests.get(scope)
+        return manifest is not None and bool(paths) and any(item.path in paths for item in manifest.withdrawn)
+
     def assign(self, assignment: Assignment) -> str:
         """Take in an assignment; return why not, empty if it was taken."""
         if assignment.version < self._serial:

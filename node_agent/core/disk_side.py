@@ -61,6 +61,8 @@ class DiskSide:
         self.is_unsettled = True
         self.receipts = {s: version for s, version in self.receipts.items() if s in self._desired.scopes}
         self.try_again()
+        if self._desired.holds_sources:
+            self.touch(frozenset(self._differing()))  # a source has changed, or there would be no news
 
     def try_again(self) -> None:
         """What failed may work now."""
@@ -164,6 +166,12 @@ class DiskSide:
             holds_sources=self._desired.holds_sources,
         )
 
+    def _differing(self) -> Iterator[ManagedPath]:
+        for path, want in self._desired.wanted.items():
+            here = self._found.get(path)
+            if here is not None and not is_as_wanted(want.entry, here):
+                yield path
+
     def _most_urgent(self, plan: Plan) -> Plan:
         """What the node must not keep goes by itself and first: a write that cannot be done does not hold it back."""
         at_once = tuple(removal for removal in plan.removals if self._desired.goes_at_once(removal.scope))
@@ -230,11 +238,16 @@ class DiskSide:
         versions = self._desired.versions
         if self._desired.holds_sources:
             return versions
-        surplus = {known.scope for path, known in self._holdings.known.items() if path not in self._desired.wanted}
+        surplus = {
+            path: known.scope for path, known in self._holdings.known.items() if path not in self._desired.wanted
+        }
+        left = set(surplus.values())
         return {
             scope: version
             for scope, version in versions.items()
-            if scope not in surplus and not self._desired.lists(scope, wrong)
+            if scope not in left
+            and not self._desired.withdraws(scope, surplus.keys())
+            and not self._desired.lists(scope, wrong)
         }
 
     def _clear(self, path: ManagedPath) -> None:

@@ -1,7 +1,9 @@
 """An operator's side of the bus over NATS (SPEC.md, section 6)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -12,7 +14,12 @@ from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.nats_bus.api_service import REFUSED
 from protocol.nats_bus.clients import Address
 from protocol.nats_bus.connection import Connection
-from protocol.nats_bus.requests import header
+from protocol.nats_bus.requests import NobodyAnswers, header
+
+MASTER_START_S: Final = 3.0
+"""How long a master that was killed may take until it serves again, before a request gives up on it."""
+
+ASK_AGAIN_S: Final = 0.1
 
 
 class NatsOperatorBus:
@@ -35,7 +42,7 @@ class NatsOperatorBus:
         await self._connection.close()
 
     async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
-        answer = await self._connection.request(subjects.api(verb), codec.encode(request), timeout_s=timeout_s)
+        answer = await self._request(subjects.api(verb), codec.encode(request), timeout_s)
         code = header(answer, "Nats-Service-Error-Code")
         if code:
             reason = answer.data.decode(errors="replace") or header(answer, "Nats-Service-Error")
@@ -44,6 +51,17 @@ class NatsOperatorBus:
             return codec.decode(answer.data, reply)
         except DecodeError as error:
             raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error
+
+    async def _request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
+        """As long as nobody answers nobody has heard the request either: a master that is starting will."""
+        deadline_s = time.monotonic() + min(timeout_s, MASTER_START_S)
+        while True:
+            try:
+                return await self._connection.request(subject, payload, timeout_s=timeout_s)
+            except NobodyAnswers:
+                if time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(ASK_AGAIN_S)
 
     async def bells(self) -> AsyncIterator[None]:
         self._rung.clear()

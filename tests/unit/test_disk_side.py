@@ -611,3 +611,20 @@ def test_a_full_disk_does_not_keep_a_secret_on_a_node_that_lost_it() -> None:
     assert "/etc/secret" not in rig.disk.files
     assert MASTER_CANDIDATES not in rig.status.holding
     assert "No space left on device" in rig.errors["/etc/a"]
+
+
+def test_the_node_of_the_sources_looks_before_it_calls_a_new_generation_different() -> None:
+    """The source changed a moment ago, and the watch has not told yet: no error may be shown in between."""
+    rig = Rig(ALL)
+    rig.assign(ALL, serial=1, is_master=True)
+    rig.disk.files[PATH] = found_file("one")
+    rig.publish(an_entry(PATH, "one"))
+    rig.start()
+    rig.disk.files[PATH] = found_file("two")
+    rig.publish(an_entry(PATH, "two", generation=2), generation=2)
+    rig.statuses.clear()
+
+    rig.ring()
+
+    assert rig.receipts == {ALL: 2}
+    assert all(status.errors == () for status in rig.statuses)

@@ -364,3 +364,16 @@ def test_a_node_that_never_spoke_is_shown_as_what_it_is() -> None:
         (),
         "",
     )
+
+
+def test_a_status_that_was_recalled_and_is_heard_afterwards_counts() -> None:
+    """The broker stores a status before it hands it on: a master that starts may read it first, and hear it then."""
+    fleet = Fleet(silent_after_s=10)
+    status = a_status(node="node2", sequence=7)
+    fleet.recall(status)
+    assert fleet.is_expecting(100.0)
+
+    fleet.hear(status, 100.0)
+
+    assert fleet.is_online(NodeName("node2"), 100.0)
+    assert not fleet.is_expecting(100.0)
