@@ -19,8 +19,6 @@ class Presence:
     status: Status
     heard_s: float
     has_left: bool = False
-    earlier_boots: tuple[str, ...] = ()
-    """Agent processes of which this node has had a later one: what is still heard of them is old."""
 
 
 class Fleet:
@@ -29,21 +27,24 @@ class Fleet:
     def __init__(self, *, silent_after_s: float) -> None:
         self._silent_after_s = silent_after_s
         self._presences: dict[NodeName, Presence] = {}
+        self._sequences: dict[NodeName, dict[str, int]] = {}
         self._looks: list[str] = []
 
     def hear(self, status: Status, now_s: float) -> bool:
         """Take in a status; return whether it says anything but that the node is still there."""
-        before = self._presences.get(status.node)
-        if before and _is_old(status, before):
+        if not self._is_new(status):
             return False
+        before = self._presences.get(status.node)
         was_online = before is not None and self._is_fresh(before, now_s)
-        self._presences[status.node] = Presence(status, now_s, earlier_boots=_earlier_boots(status, before))
+        self._presences[status.node] = Presence(status, now_s)
         same = before is not None and replace(before.status, sequence=status.sequence) == status
         return not (same and was_online)
 
     def recall(self, status: Status) -> None:
-        """Take in what a node said before this master started: known, but not present."""
-        self._presences.setdefault(status.node, Presence(status, float("-inf"), has_left=True))
+        """Take in what a node said before this master started: known, but not present. It may be heard only now."""
+        if status.node not in self._presences:
+            self._presences[status.node] = Presence(status, float("-inf"), has_left=True)
+            self._sequences[status.node] = {status.boot: status.sequence - 1}
 
     def is_expecting(self, now_s: float) -> bool:
         """True if some node has been recalled and has not said anything since."""
@@ -56,6 +57,7 @@ class Fleet:
 
     def forget(self, node: NodeName) -> None:
         self._presences.pop(node, None)
+        self._sequences.pop(node, None)
 
     def note_look(self, token: str) -> None:
         """Every node is about to be asked to read its files again: whoever finishes this look has done those before."""
@@ -193,6 +195,20 @@ class Fleet:
     def _is_fresh(self, presence: Presence, now_s: float) -> bool:
         return not presence.has_left and now_s - presence.heard_s <= self._silent_after_s
 
+    def _is_new(self, status: Status) -> bool:
+        """True unless this process of the node has said as much or more before.
+
+        Nothing tells which of two processes is the later one: the one that goes on speaking will be.
+        """
+        heard = self._sequences.setdefault(status.node, {})
+        if status.sequence <= heard.get(status.boot, 0):
+            return False
+        heard.pop(status.boot, None)
+        heard[status.boot] = status.sequence
+        for boot in list(heard)[:-BOOTS_MAX]:
+            del heard[boot]
+        return True
+
     def _silence_s(self, presence: Presence | None, now_s: float) -> float | None:
         if presence is None or presence.heard_s == float("-inf"):
             return None
@@ -206,20 +222,6 @@ class Fleet:
             return "has not reported since the master started"
         end = "its connection ended" if presence.has_left else "it says nothing"
         return f"is not online: {end}, last heard {silence_s:.0f} s ago"
-
-
-def _is_old(status: Status, before: Presence) -> bool:
-    """What was recalled may be heard only now: it was stored before it arrived."""
-    if status.boot == before.status.boot:
-        is_recalled = before.heard_s == float("-inf")
-        return status.sequence < before.status.sequence + (0 if is_recalled else 1)
-    return status.boot in before.earlier_boots
-
-
-def _earlier_boots(status: Status, before: Presence | None) -> tuple[str, ...]:
-    if before is None or before.status.boot == status.boot:
-        return before.earlier_boots if before else ()
-    return (*before.earlier_boots, before.status.boot)[-BOOTS_MAX:]
 
 
 def nodes_of(config: ClusterConfig, goal: Goal) -> tuple[Node, ...]:

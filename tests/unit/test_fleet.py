@@ -271,24 +271,34 @@ def test_a_restarted_agent_begins_to_count_anew() -> None:
     assert missing(fleet, a_goal())
 
 
-def test_what_an_earlier_process_said_is_old_however_late_it_comes() -> None:
-    fleet = a_fleet()
-    for number in range(BOOTS_MAX + 1):
-        fleet.hear(a_status(boot=f"boot{number}"), NOW_S)
+def test_what_an_earlier_process_said_is_not_heard_twice() -> None:
+    fleet = a_fleet(a_status(a_receipt(ALL, 7, epoch=2), sequence=5))
+    fleet.hear(a_status(boot="boot2"), NOW_S)
 
-    late = a_status(a_receipt(ALL, 7, epoch=2), boot=f"boot{BOOTS_MAX - 1}", sequence=9)
-
-    assert not fleet.hear(late, NOW_S)
+    for late in (4, 5):
+        assert not fleet.hear(a_status(a_receipt(ALL, 7, epoch=2), sequence=late), NOW_S)
     assert missing(fleet, a_goal())
 
 
-def test_every_order_of_two_processes_statuses_ends_with_the_later_process() -> None:
-    """Of one process the order is kept by nobody, but a process is heard at all before its successor is."""
+def test_every_order_of_two_processes_statuses_ends_with_the_one_that_goes_on() -> None:
+    """A late word of the earlier process may be taken for news; it must not shut out the later one."""
     old = [a_status(a_receipt(ALL, 7, epoch=2), boot="old", sequence=number) for number in (1, 2)]
     new = [a_status(a_receipt(ALL, 6, epoch=2), boot="new", sequence=number) for number in (1, 2)]
-    for order in itertools.permutations([*old[1:], *new]):
-        fleet = a_fleet(old[0], *order)
-        assert fleet.status(NODE2) == new[1]
+    for order in itertools.permutations([*old, *new]):
+        fleet = a_fleet(*order)
+        fleet.hear(a_status(a_receipt(ALL, 6, epoch=2), boot="new", sequence=3), NOW_S)
+        status = fleet.status(NODE2)
+        assert status and (status.boot, status.sequence) == ("new", 3)
+
+
+def test_only_so_many_processes_are_remembered() -> None:
+    """An agent that dies at every start must not fill the master's memory."""
+    fleet = a_fleet()
+    for number in range(1000):
+        assert fleet.hear(a_status(boot=f"boot{number}"), NOW_S)
+
+    assert not fleet.hear(a_status(boot=f"boot{1000 - BOOTS_MAX}"), NOW_S)
+    assert fleet.hear(a_status(boot="boot0"), NOW_S)
 
 
 def test_only_a_change_is_progress() -> None:
