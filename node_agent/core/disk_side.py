@@ -42,12 +42,13 @@ class DiskSide:
         self._dirty: set[ManagedPath] = set()
         self._is_afresh = True
         self._watched: frozenset[ManagedPath] = frozenset()
-        self._surplus_since: dict[ManagedPath, int] = {}
+        self._generations: dict[ManagedPath, int] = {}
+        self._doubted_since: dict[ManagedPath, int] = {}
 
     @property
     def awaits_word_since(self) -> int | None:
-        """What was found to be surplus then is removed when the bus has said again, since, what is wanted."""
-        return max(self._surplus_since.values(), default=None)
+        """What was found to be surplus or outdated then is done when the bus has said again, since, what is wanted."""
+        return max(self._doubted_since.values(), default=None)
 
     def pass_time(self, now_s: float) -> None:
         """Look again at what failed, when its pause is over."""
@@ -93,6 +94,7 @@ class DiskSide:
             path, here = write.entry.path, outcome.found.get(write.entry.path)
             if here is not None:
                 self._holdings.note_written(write)
+                self._generations[path] = write.entry.generation
             is_done = here is not None and is_as_wanted(write.entry, here)
             is_wanted = self._desired.wanted.get(path) == Wanted(write.scope, write.entry)
             self._settle_attempt(path, outcome, is_done=is_done, is_wanted=is_wanted)
@@ -143,25 +145,29 @@ class DiskSide:
             return []
         self._watched = mine
         self._found = {path: here for path, here in self._found.items() if path in mine}
+        self._generations = {path: number for path, number in self._generations.items() if path in mine}
         return [Watch(mine)]
 
     def _plan(self, word: Word) -> Plan:
+        """What would remove a file, or take it back to an older content, waits for word from every scope.
+
+        A path that moves is published where it goes before it is withdrawn where it was; but the bell of the former
+        may have been lost.
+        """
         wanted = {path: want for path, want in self._desired.wanted.items() if not self._is_held(path)}
-        known = {path: known for path, known in self._holdings.known.items() if path in wanted}
         surplus = dict(self._surplus())
-        self._surplus_since = {
-            path: self._surplus_since.get(path, word.moment)
-            for path in surplus
-            if not self._desired.goes_at_once(surplus[path].scope)
-        }
-        for path in surplus:
-            if path not in self._surplus_since or word.is_told_since(self._surplus_since[path]):
-                known[path] = surplus[path]
-        leaving = ((path, self._desired.withdrawal(path, known[path].scope)) for path in surplus.keys() & known.keys())
+        outdated = [path for path, want in wanted.items() if self._is_outdated(path, want)]
+        doubted = [path for path in surplus if not self._desired.goes_at_once(surplus[path].scope)] + outdated
+        self._doubted_since = {path: self._doubted_since.get(path, word.moment) for path in doubted}
+        for path, since in self._doubted_since.items():
+            if not word.is_told_since(since):
+                surplus.pop(path, None)
+                wanted.pop(path, None)
+        leaving = ((path, self._desired.withdrawal(path, known.scope)) for path, known in surplus.items())
         return reconcile(
             wanted,
             self._found,
-            known,
+            surplus | {path: known for path, known in self._holdings.known.items() if path in wanted},
             {path: withdrawal for path, withdrawal in leaving if withdrawal},
             holds_sources=self._desired.holds_sources,
         )
@@ -184,6 +190,11 @@ class DiskSide:
                 continue
             if self._desired.may_withdraw(known.scope) and is_ours(self._found[path], known):
                 yield path, known
+
+    def _is_outdated(self, path: ManagedPath, want: Wanted) -> bool:
+        """True if a newer entry was here: a scope that the node has left, or that it moved to, listed it."""
+        is_older = want.entry.generation < self._generations.get(path, -1)
+        return is_older and not is_as_wanted(want.entry, self._found[path])
 
     def _doubt(self, plan: Plan) -> None:
         """Take back the receipts that are not true any more; that a newer generation is on its way does no harm."""
@@ -212,6 +223,7 @@ class DiskSide:
             if here is None or not is_as_wanted(want.entry, here):
                 wrong.add(path)
                 continue
+            self._generations[path] = want.entry.generation
             self._clear(path)
             if not self._desired.holds_sources:
                 self._holdings.note_right(path, want)

@@ -628,3 +628,31 @@ def test_the_node_of_the_sources_looks_before_it_calls_a_new_generation_differen
 
     assert rig.receipts == {ALL: 2}
     assert all(status.errors == () for status in rig.statuses)
+
+
+def test_a_scope_that_is_left_does_not_bring_an_older_content_back() -> None:
+    """The file moved away, and was edited, while the bell of the scope it had been in was lost."""
+    rig = a_rig(ALL, MASTER_CANDIDATES)
+    rig.publish(an_entry(content="new", generation=6), scope=MASTER_CANDIDATES, generation=6)
+    rig.ring(MASTER_CANDIDATES)
+    rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6)])
+    rig.assign(ALL, serial=2)
+
+    rig.ring_node()
+
+    assert rig.disk.files == {}
+    assert [write.entry.generation for write in rig.disk.writes] == [5, 6]
+    assert rig.receipts == {ALL: 6}
+
+
+def test_an_older_content_comes_back_when_every_scope_says_so() -> None:
+    """What the master says now counts, also if it had to begin to count anew."""
+    rig = a_rig(ALL, MASTER_CANDIDATES)
+    rig.publish(an_entry(content="new", generation=6), scope=MASTER_CANDIDATES, generation=6)
+    rig.ring(MASTER_CANDIDATES)
+    rig.assign(ALL, serial=2)
+
+    rig.ring_node()
+
+    assert rig.disk.files == {PATH: found_as(an_entry())}
+    assert rig.receipts == {ALL: 5}
