@@ -129,16 +129,23 @@ class Desired:
         return self._had.get(scope, (1, -1))
 
     def _merge(self) -> None:
-        """Of two scopes that list a path (it is moving between them) the newer entry counts, or the newer list."""
+        """Of two scopes that list a path (it is moving between them) the newer entry counts, or the newer list.
+
+        A path is in one scope at a time: a list that is older than its withdrawal from another scope is outdated.
+        """
         self.revision += 1
         self.wanted = {}
         self._withdrawn = {}
         manifests = [self._manifests[scope] for scope in self.scopes if scope in self._manifests]
-        for manifest in sorted(manifests, key=lambda manifest: manifest.version):
+        left: dict[ManagedPath, Version] = {}
+        for manifest in manifests:
             for item in manifest.withdrawn:
-                if item.path not in self._withdrawn or self._withdrawn[item.path].generation <= item.generation:
+                if (manifest.epoch, item.generation) >= left.get(item.path, (0, 0)):
+                    left[item.path] = (manifest.epoch, item.generation)
                     self._withdrawn[item.path] = item
+        for manifest in sorted(manifests, key=lambda manifest: manifest.version):
             for entry in manifest.files:
                 other = self.wanted.get(entry.path)
-                if other is None or other.entry.generation <= entry.generation:
+                is_newer = other is None or other.entry.generation <= entry.generation
+                if is_newer and left.get(entry.path, (0, 0)) <= manifest.version:
                     self.wanted[entry.path] = Wanted(manifest.scope, entry)

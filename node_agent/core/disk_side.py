@@ -4,7 +4,7 @@ One observation or one plan is under way at any time; when neither is and nothin
 disk is *settled*, and only then are receipts given.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Protocol
 
 from node_agent.core.desired import Desired, Version
@@ -84,6 +84,8 @@ class DiskSide:
         self.is_busy = False
         self.is_unsettled = True
         self._found.update(found)
+        wanted = self._desired.wanted
+        self._doubt({p for p, here in found.items() if p in wanted and not is_as_wanted(wanted[p].entry, here)})
 
     def take_outcome(self, plan: Plan, outcome: Outcome) -> None:
         """A plan has ended. What was not done as it should be has failed, unless nobody wants it any more."""
@@ -100,7 +102,7 @@ class DiskSide:
             self._settle_attempt(path, outcome, is_done=is_done, is_wanted=is_wanted)
         for removal in plan.removals:
             is_done = removal.path in outcome.found and outcome.found[removal.path].kind == "absent"
-            is_wanted = removal.path not in self._desired.wanted
+            is_wanted = removal.path not in self._desired.wanted or self._desired.goes_at_once(removal.scope)
             self._settle_attempt(removal.path, outcome, is_done=is_done, is_wanted=is_wanted)
 
     def work(self, word: Word) -> list[Effect]:
@@ -115,7 +117,9 @@ class DiskSide:
             is_afresh, self._is_afresh = self._is_afresh, False
             return [*effects, Observe(frozenset(unseen), is_afresh)]
         plan = self._plan(word)
-        self._doubt(plan)
+        for path, reason in plan.errors:
+            self._fail(path, reason)
+        self._doubt({*plan.paths, *(path for path, _ in plan.errors)})
         if plan.is_empty:
             self.is_unsettled = False
             self._settle()
@@ -152,15 +156,17 @@ class DiskSide:
         """What would remove a file, or take it back to an older content, waits for word from every scope.
 
         A path that moves is published where it goes before it is withdrawn where it was; but the bell of the former
-        may have been lost.
+        may have been lost. What must not stay here waits for nothing.
         """
-        wanted = {path: want for path, want in self._desired.wanted.items() if not self._is_held(path)}
         surplus = dict(self._surplus())
-        outdated = [path for path, want in wanted.items() if self._is_outdated(path, want)]
-        doubted = [path for path in surplus if not self._desired.goes_at_once(surplus[path].scope)] + outdated
+        wanted = {
+            path: want for path, want in self._desired.wanted.items() if path not in surplus and not self._is_held(path)
+        }
+        outdated = {path for path, want in wanted.items() if self._is_outdated(path, want)}
+        doubted = outdated | {path for path in surplus if not self._desired.goes_at_once(surplus[path].scope)}
         self._doubted_since = {path: self._doubted_since.get(path, word.moment) for path in doubted}
         for path, since in self._doubted_since.items():
-            if not word.is_told_since(since):
+            if not word.is_told_since(since) or (path in outdated and self._desired.is_frozen):
                 surplus.pop(path, None)
                 wanted.pop(path, None)
         leaving = ((path, self._desired.withdrawal(path, known.scope)) for path, known in surplus.items())
@@ -184,11 +190,16 @@ class DiskSide:
         return Plan(removals=at_once) if at_once else plan
 
     def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
-        """Yield what is here of the mesh's, and nobody wants here, as far as that can be known."""
+        """Yield what is here of the mesh's and should not be, as far as that can be known."""
         for path, known in self._holdings.known.items():
-            if path in self._desired.wanted or self._is_held(path) or self._desired.holds_sources:
+            if self._is_held(path) or self._desired.holds_sources or not is_ours(self._found[path], known):
                 continue
-            if self._desired.may_withdraw(known.scope) and is_ours(self._found[path], known):
+            want = self._desired.wanted.get(path)
+            if want is None:
+                is_surplus = self._desired.may_withdraw(known.scope)
+            else:
+                is_surplus = self._desired.goes_at_once(known.scope) and not is_as_wanted(want.entry, self._found[path])
+            if is_surplus:
                 yield path, known
 
     def _is_outdated(self, path: ManagedPath, want: Wanted) -> bool:
@@ -196,13 +207,10 @@ class DiskSide:
         is_older = want.entry.generation < self._generations.get(path, -1)
         return is_older and not is_as_wanted(want.entry, self._found[path])
 
-    def _doubt(self, plan: Plan) -> None:
+    def _doubt(self, differing: Set[ManagedPath]) -> None:
         """Take back the receipts that are not true any more; that a newer generation is on its way does no harm."""
-        for path, reason in plan.errors:
-            self._fail(path, reason)
-        if self._desired.holds_sources:
+        if self._desired.holds_sources or not differing:
             return
-        differing = {*(write.entry.path for write in plan.writes), *(path for path, _ in plan.errors)}
         damaged = {path for path in differing if self._is_damaged(path)}
         for scope, (_, generation) in list(self.receipts.items()):
             is_behind = self._desired.lists(scope, differing, generation_max=generation)
@@ -235,8 +243,9 @@ class DiskSide:
     def _forget_what_is_gone(self) -> None:
         for path, known in list(self._holdings.known.items()):
             here = self._found.get(path)
-            is_surplus = path not in self._desired.wanted and self._desired.may_withdraw(known.scope)
-            if is_surplus and here is not None and not is_ours(here, known):
+            is_wanted = path in self._desired.wanted
+            may_go = self._desired.goes_at_once(known.scope) if is_wanted else self._desired.may_withdraw(known.scope)
+            if may_go and here is not None and not is_ours(here, known):
                 self._holdings.forget(path)
         for path in self._retries.reasons:
             if path not in self._desired.wanted and path not in self._holdings.known:

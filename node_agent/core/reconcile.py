@@ -83,6 +83,11 @@ class Plan:
     def is_empty(self) -> bool:
         return not self.writes and not self.removals
 
+    @property
+    def paths(self) -> tuple[ManagedPath, ...]:
+        """Every path that is to be changed."""
+        return (*(write.entry.path for write in self.writes), *(removal.path for removal in self.removals))
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

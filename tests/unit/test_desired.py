@@ -183,3 +183,20 @@ def test_a_scope_lists_its_paths_up_to_a_generation() -> None:
     assert not result.lists(ALL, {OTHER}, generation_max=6)
     assert not result.lists(ALL, set())
     assert not result.lists(VM_CAPABLE, {PATH})
+
+
+def test_a_list_that_is_older_than_a_withdrawal_elsewhere_is_outdated() -> None:
+    """A path is in one scope at a time: it moved on, was withdrawn there, and the first move has not been heard of."""
+    for list_generation, is_wanted in ((4, False), (5, True), (6, True)):
+        result = desired(ALL, VM_CAPABLE)
+        result.adopt(a_manifest(an_entry(), generation=list_generation))
+        result.adopt(a_manifest(scope=VM_CAPABLE, generation=7, withdrawn=[Withdrawal(path=PATH, generation=5)]))
+        assert (PATH in result.wanted) == is_wanted
+
+
+def test_a_later_terms_list_is_never_outdated_by_an_earlier_terms_withdrawal() -> None:
+    result = desired(ALL, VM_CAPABLE)
+    result.adopt(a_manifest(an_entry(), epoch=2, generation=1))
+    result.adopt(a_manifest(scope=VM_CAPABLE, generation=7, withdrawn=[Withdrawal(path=PATH, generation=5)]))
+
+    assert PATH in result.wanted

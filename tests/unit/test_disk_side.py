@@ -656,3 +656,63 @@ def test_an_older_content_comes_back_when_every_scope_says_so() -> None:
 
     assert rig.disk.files == {PATH: found_as(an_entry())}
     assert rig.receipts == {ALL: 5}
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_a_secret_does_not_stay_because_an_outdated_list_of_another_scope_has_its_path(is_offline: bool) -> None:
+    rig = a_rig(ALL, MASTER_CANDIDATES)
+    rig.publish(an_entry(content="secret", generation=6), scope=MASTER_CANDIDATES, generation=6)
+    rig.ring(MASTER_CANDIDATES)
+    rig.unreachable = {ALL: "timeout"}
+    rig.assign(ALL, serial=2, is_offline=is_offline)
+
+    rig.ring_node()
+
+    assert (rig.disk.files, rig.disk.backups) == ({}, [])
+    assert (rig.status.holding, rig.receipts) == ((), {})
+
+
+def test_a_secret_that_cannot_be_removed_is_not_tried_without_end() -> None:
+    rig = a_rig(ALL, MASTER_CANDIDATES)
+    rig.publish(an_entry(content="secret", generation=6), scope=MASTER_CANDIDATES, generation=6)
+    rig.ring(MASTER_CANDIDATES)
+    rig.disk.barred[PATH] = "Operation not permitted"
+    rig.assign(ALL, serial=2)
+    rig.forget_history()
+
+    rig.ring_node()
+
+    assert len(rig.asked(e.Perform)) == 1
+    assert rig.status.holding == (MASTER_CANDIDATES,)
+    assert rig.errors == {PATH: "Operation not permitted"}
+
+
+def test_a_receipt_is_taken_back_when_the_damage_is_seen_and_not_only_when_it_is_planned() -> None:
+    """Something else is to be looked at first, and a report may come in between."""
+    rig = a_rig()
+    rig.publish(an_entry(generation=5), an_entry(OTHER, generation=6), generation=6)
+    rig.ring()
+    rig.disk.files[PATH] = found_file("by hand")
+    rig.tell(e.FilesTouched(frozenset({PATH})))
+    observe = rig.take(e.Observe)
+    rig.tell(e.FilesTouched(frozenset({OTHER})))
+    rig.end(observe)
+    rig.take(e.Observe)
+
+    rig.tell(e.Tick(100.0))
+    rig.run()
+
+    assert rig.receipts == {}
+
+
+def test_a_withdrawn_file_owes_the_receipt_of_the_scope_that_withdrew_it() -> None:
+    """Whatever scope it came with: it is to be removed, and cannot be."""
+    rig = a_rig(ALL, VM_CAPABLE)
+    rig.disk.barred[PATH] = "Operation not permitted"
+    rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6)])
+    rig.publish(scope=VM_CAPABLE, generation=7, withdrawn=[Withdrawal(path=PATH, generation=7)])
+
+    rig.tell(a_scope_bell(VM_CAPABLE, 7))
+    rig.ring()
+
+    assert rig.receipts == {}
