@@ -26,7 +26,7 @@ class MasterSettings:
     state_dir: Path = Path("/var/lib/gnt-mesh/master")
     config_data: Path = Path("/var/lib/ganeti/config.data")
     """As a managed path, below `root`."""
-    watch_step_ms: int = 10
+    watch_step_ms: int = 5
     """A source counts as changed once this long passed without another change."""
     watch_debounce_ms: int = 100
     """However long changes go on, look after this long."""

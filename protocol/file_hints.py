@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from watchfiles import awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 from watchfiles.main import FileChange
 
-RESTART_PAUSE_S: Final = 1.0
+RESTART_PAUSE_S: Final = (1.0, 30.0)
+"""The first and the longest pause before watching is tried again; after each, everything is looked at."""
 
 
 class FileHints:
@@ -37,6 +39,7 @@ class FileHints:
 
     async def run(self) -> None:
         """Watch until cancelled. A directory that cannot be watched is tried again."""
+        pause_s = RESTART_PAUSE_S[0]
         while True:
             self._changed.clear()
             if not self._directories:
@@ -44,10 +47,12 @@ class FileHints:
                 continue
             try:
                 await self._watch()
-            except OSError:
+                pause_s = RESTART_PAUSE_S[0]
+            except (OSError, WatchfilesRustInternalError):
                 # A directory is gone, or the kernel allows no more watches: hints stop, looking goes on.
                 self._say(None)
-                await asyncio.sleep(RESTART_PAUSE_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RESTART_PAUSE_S[1])
 
     async def _watch(self) -> None:
         directories = sorted(directory for directory in self._directories if directory.is_dir())
