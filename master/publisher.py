@@ -4,9 +4,11 @@ Everything here may be repeated at any time: what is on the bus already is left 
 stored again. Unavailable travels up; the daemon then calls `restore` until it succeeds.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -21,6 +23,9 @@ from protocol.messages import Assignment, FileEntry, FileEvent, Manifest, Manife
 from protocol.names import Digest, NodeName, ScopeName
 
 Manifests = Mapping[ScopeName, Manifest]
+
+PUTS_MAX: Final = 4
+"""Contents on their way to the broker at the same time."""
 
 log = structlog.get_logger()
 
@@ -200,8 +205,17 @@ class Publisher:
         return {entry.digest for entry in (*manifest.files, *(before.files if before else ()))}
 
     async def _put_blobs(self, scope: ScopeName, entries: Sequence[FileEntry]) -> None:
-        for digest, size_bytes in {entry.digest: entry.size_bytes for entry in entries}.items():
-            await self._bus.put_blob(scope, digest, self._store.blob_path(digest), size_bytes)
+        contents = {entry.digest: entry.size_bytes for entry in entries}
+        slots = asyncio.Semaphore(PUTS_MAX)
+
+        async def put(digest: Digest, size_bytes: int) -> None:
+            async with slots:
+                await self._bus.put_blob(scope, digest, self._store.blob_path(digest), size_bytes)
+
+        results = await asyncio.gather(*(put(*content) for content in contents.items()), return_exceptions=True)
+        for failure in results:
+            if failure is not None:
+                raise failure
 
 
 def assignment_of(config: ClusterConfig, node: Node) -> Assignment:

@@ -19,6 +19,7 @@ from typing import Final
 
 from master.core.plan import Source
 from protocol import durable
+from protocol.errors import Unavailable
 from protocol.names import Digest, ManagedPath
 
 READ_BYTES: Final = 1024 * 1024
@@ -65,6 +66,7 @@ class Sources:
         self._now = now
         self._sleep = sleep
         self._seen: dict[ManagedPath, tuple[Fingerprint, Source]] = {}
+        self._has_new_names = False
 
     def real(self, path: ManagedPath) -> Path:
         """Return where a managed path lies on this machine."""
@@ -75,8 +77,15 @@ class Sources:
         return ManagedPath(f"/{real.relative_to(self._root)}") if real.is_relative_to(self._root) else None
 
     def read(self, paths: Iterable[ManagedPath]) -> dict[ManagedPath, Source]:
-        """Return what is at each path. A content that was not seen before is stored before this returns."""
-        return {path: self._read(path) for path in paths}
+        """Return what is at each path. A content that was not seen before is stored, durably, before this returns."""
+        found = {path: self._read(path) for path in paths}
+        if self._has_new_names:
+            try:
+                durable.sync_directory(self._blobs_dir)
+            except OSError as error:
+                raise Unavailable(f"{self._blobs_dir}: {error.strerror}") from error
+            self._has_new_names = False
+        return found
 
     def forget(self, path: ManagedPath) -> None:
         """Read this path's content again next time, even if nothing about it changed."""
@@ -178,7 +187,7 @@ class Sources:
         if not self._is_stored(Source("ready", digest=copy.digest, size_bytes=size_bytes)):
             os.fsync(copy.fd)
             copy.replace(directory, copy.digest)
-            os.fsync(directory)
+            self._has_new_names = True
         return copy.digest
 
 

@@ -94,11 +94,12 @@ class Agent:
         return []
 
     def _hear_scope(self, bell: ScopeBell) -> list[e.Effect]:
-        """A bell that is no beat is news, whatever it says: what failed may work now."""
+        """After a bell that is no beat what failed may work now. If it brings nothing new, say how things are."""
+        effects = self._bus.hear(bell)
         if not bell.is_beat and bell.scope in self._desired.scopes:
-            self._reporter.is_due = True
+            self._reporter.is_due = self._reporter.is_due or not effects
             self._disk.try_again()
-        return self._bus.hear(bell)
+        return effects
 
     def _hear_node(self, bell: NodeBell) -> list[e.Effect]:
         """A look that is under way, or was the last one finished, is not begun again."""

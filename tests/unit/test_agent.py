@@ -80,7 +80,6 @@ def test_what_is_written_anew_is_noted_before_it_is_written() -> None:
 
     assert kinds(rig.history) == [
         "FetchManifest",
-        "Report",  # a ring is answered at once
         "Watch",
         "Observe",
         "Remember",
