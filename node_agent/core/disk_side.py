@@ -62,8 +62,10 @@ class DiskSide:
         self.is_unsettled = True
         self.receipts = {s: version for s, version in self.receipts.items() if s in self._desired.scopes}
         self.try_again()
+        differing = self._differing()
         if self._desired.holds_sources:
-            self.touch(frozenset(self._differing()))  # a source has changed, or there would be no news
+            self.touch(differing)  # a source has changed, or there would be no news
+        self._doubt(differing)
 
     def try_again(self) -> None:
         """What failed may work now."""
@@ -178,11 +180,13 @@ class DiskSide:
             holds_sources=self._desired.holds_sources,
         )
 
-    def _differing(self) -> Iterator[ManagedPath]:
-        for path, want in self._desired.wanted.items():
-            here = self._found.get(path)
-            if here is not None and not is_as_wanted(want.entry, here):
-                yield path
+    def _differing(self) -> frozenset[ManagedPath]:
+        """Return what is not, or not known to be, as it should be."""
+        return frozenset(path for path, want in self._desired.wanted.items() if not self._is_right(path, want))
+
+    def _is_right(self, path: ManagedPath, want: Wanted) -> bool:
+        here = self._found.get(path)
+        return here is not None and is_as_wanted(want.entry, here)
 
     def _most_urgent(self, plan: Plan) -> Plan:
         """What the node must not keep goes by itself and first: a write that cannot be done does not hold it back."""
@@ -198,14 +202,13 @@ class DiskSide:
             if want is None:
                 is_surplus = self._desired.may_withdraw(known.scope)
             else:
-                is_surplus = self._desired.goes_at_once(known.scope) and not is_as_wanted(want.entry, self._found[path])
+                is_surplus = self._desired.goes_at_once(known.scope) and not self._is_right(path, want)
             if is_surplus:
                 yield path, known
 
     def _is_outdated(self, path: ManagedPath, want: Wanted) -> bool:
         """True if a newer entry was here: a scope that the node has left, or that it moved to, listed it."""
-        is_older = want.entry.generation < self._generations.get(path, -1)
-        return is_older and not is_as_wanted(want.entry, self._found[path])
+        return want.entry.generation < self._generations.get(path, -1) and not self._is_right(path, want)
 
     def _doubt(self, differing: Set[ManagedPath]) -> None:
         """Take back the receipts that are not true any more; that a newer generation is on its way does no harm."""
@@ -219,17 +222,15 @@ class DiskSide:
 
     def _is_damaged(self, path: ManagedPath) -> bool:
         """True if the mesh has written this file, and something else is there now."""
-        known, here = self._holdings.known.get(path), self._found[path]
-        return known is not None and not known.is_intent and here.digest != known.digest
+        known, here = self._holdings.known.get(path), self._found.get(path)
+        return known is not None and here is not None and not known.is_intent and here.digest != known.digest
 
     def _settle(self) -> None:
         """Nothing is under way and nothing is left that could be done now: take stock."""
         self._forget_what_is_gone()
-        wrong = set()
+        wrong = self._differing()
         for path, want in self._desired.wanted.items():
-            here = self._found.get(path)
-            if here is None or not is_as_wanted(want.entry, here):
-                wrong.add(path)
+            if path in wrong:
                 continue
             self._generations[path] = want.entry.generation
             self._clear(path)
@@ -251,7 +252,7 @@ class DiskSide:
             if path not in self._desired.wanted and path not in self._holdings.known:
                 self._clear(path)
 
-    def _complete(self, wrong: set[ManagedPath]) -> dict[ScopeName, Version]:
+    def _complete(self, wrong: Set[ManagedPath]) -> dict[ScopeName, Version]:
         """Return the versions of which everything is here, and nothing that has been withdrawn.
 
         The node that holds the sources is where generations come from: it shows a difference, and owes nothing.
