@@ -33,7 +33,7 @@ class SimNode:
         self._bus = bus
         self._watcher = watcher
         self._is_connected = False
-        self._listening: frozenset[ScopeName] = frozenset()
+        self._listening: frozenset[ScopeName] | None = None
         self._watching: frozenset[ManagedPath] = frozenset()
         self._fetches: list[ScopeName | None] = []
         bus.attach(name, self._hear)
@@ -52,7 +52,7 @@ class SimNode:
         self._watcher.note_start(self.memory)
         self._agent = Agent(self.name, boot=f"{self.name}-{self.boots}", memory=self.memory, timing=TIMING)
         self._is_connected = False
-        self._listening = self._watching = frozenset()
+        self._listening, self._watching = None, frozenset()
         self._fetches = []
         self._tick()
 
@@ -64,7 +64,7 @@ class SimNode:
 
     def deafen(self) -> None:
         """Its subscriptions die, and nobody tells it."""
-        self._listening = frozenset()
+        self._listening = None
 
     def tamper(self, path: ManagedPath, here: Found | None) -> None:
         """Somebody changes or removes a file by hand."""
@@ -85,7 +85,7 @@ class SimNode:
             self._give(e.BusUp() if is_connected else e.BusDown("gone"))
 
     def _hear(self, bell: ScopeBell | NodeBell) -> None:
-        if isinstance(bell, NodeBell) or bell.scope in self._listening:
+        if self._listening is not None and (isinstance(bell, NodeBell) or bell.scope in self._listening):
             self._give(bell)
 
     def _give(self, event: e.Event) -> None:

@@ -162,7 +162,8 @@ class Watcher:
         newer = [other for other in self._ever_told[entry.path] if other.generation >= entry.generation]
         if any(here == found_as(other) for other in newer):
             return True
-        return manifest.scope not in {told.scope for told in self._wanting(entry.path)}
+        is_listed = manifest.scope in {told.scope for told in self._wanting(entry.path)}
+        return not is_listed or self._left(entry.path) > manifest.generation
 
     def _check_plan(self, plan: Plan) -> None:
         assert self.assignment
@@ -209,12 +210,17 @@ class Watcher:
 
     def _wanting(self, path: ManagedPath) -> list[Manifest]:
         """Return the lists with a path, but for those older than its withdrawal from another one."""
-        left = [item.generation for told in self.told.values() for item in told.withdrawn if item.path == path]
+        left = self._left(path)
         return [
             told
             for told in self.told.values()
-            if told.generation >= max(left, default=0) and path in {entry.path for entry in told.files}
+            if told.generation >= left and path in {entry.path for entry in told.files}
         ]
+
+    def _left(self, path: ManagedPath) -> int:
+        """Return the generation in which the path was withdrawn last, from any scope that the node is in."""
+        left = [item.generation for told in self.told.values() for item in told.withdrawn if item.path == path]
+        return max(left, default=0)
 
     def _fail_if(self, is_wrong: bool, what: str) -> None:
         if is_wrong:

@@ -6,7 +6,7 @@ from master.core import operations
 from master.core.cluster import ClusterConfig, Node
 from node_agent.core.reconcile import Found
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, NodeName, ScopeName
-from protocol.operator_messages import FileAdd, FileModify, FileRemove, NodeAdd, NodeModify, NodeRemove
+from protocol.operator_messages import FileAdd, FileModify, FileRemove, Goal, NodeAdd, NodeModify, NodeRemove
 from tests.support.sim.bus import SimBus
 from tests.support.sim.master import SimMaster, has_given_back
 from tests.support.sim.node import SimNode
@@ -20,7 +20,8 @@ OWN = ManagedPath("/etc/own")
 OWN_FILE = found_file("own")
 SCOPES = (ALL, MASTER_CANDIDATES, VM_CAPABLE, ScopeName("group-default"), ScopeName("group-rack"))
 SPARE = NodeName("node5")
-CALM_S = 45.0
+CALM_S = 30.0
+LOOK_S = 5.0
 
 BAD = Trouble(
     bell_lost=0.2,
@@ -125,9 +126,13 @@ class World:
             node.doom = -1
             node.start()
         self.master.refresh()
-        self._run_for(CALM_S / 2)
+        self._run_for(CALM_S)
+        self._check_agreement(self.master.goal_now())
         goal = self.master.look_everywhere()
-        self._run_for(CALM_S / 2)
+        self._run_for(LOOK_S)
+        self._check_agreement(goal)
+
+    def _check_agreement(self, goal: Goal) -> None:
         missing = self.master.fleet.missing(self.master.config, goal, self.scheduler.now_s)
         if missing:
             raise Violation(f"after calm: {missing}")
