@@ -1,0 +1,148 @@
+"""The founding text (the Ganeti 2.1 design), Redistribute Config: one test per promise that is kept by now.
+
+Still to come, each with its test: the ssconf files and the rapi files by themselves, what every enabled hypervisor asks
+for, and the hook that calculates the list.
+"""
+
+from master.core.cluster import from_text, to_text
+from master.core.operations import add_file
+from master.core.plan import builtin_files
+from protocol.names import ALL, MASTER_CANDIDATES
+from protocol.operator_messages import FileAdd
+from tests.support.scenario import CONFIG_DATA, Story
+from tests.support.values import a_config
+
+RAPI_PEM = "/var/lib/ganeti/rapi.pem"
+RAPI_USERS = "/var/lib/ganeti/rapi_users"
+XEND_CONFIG = "/etc/xen/xend-config.sxp"
+
+
+def a_story(*commands: str) -> Story:
+    """Return a mesh of a master, a candidate (node2) and a regular node (node3), after these commands."""
+    story = Story()
+    for command in (
+        "start node1",
+        "node add node2",
+        "node add node3",
+        "start node2",
+        "start node3",
+        "node modify node2 -C yes",
+        *commands,
+    ):
+        story.do(command)
+    return story
+
+
+def files_of(story: Story, node: str) -> dict[str, str]:
+    """Return what is on a node's disk, text by path."""
+    lines = [line.split(" ", 2) for line in story.do(f"show {node}") if line.startswith("/")]
+    return {path: text for path, _, text in lines}
+
+
+def test_the_updated_configuration_file_is_on_all_master_candidates() -> None:
+    """Redistribute Config, Current State: "a copy of the updated configuration file to all master candidates"."""
+    story = a_story("group add rack")
+
+    assert files_of(story, "node2") == {CONFIG_DATA: "the cluster config"}
+    assert files_of(story, "node3") == {}
+    assert story.do("wait") == ["every node has it"]
+
+
+def test_every_change_of_the_configuration_reaches_the_candidates_by_itself() -> None:
+    """Redistribute Config, Current State: the copy is triggered by a command; here a change is enough."""
+    story = a_story()
+    before = story.do("manifest master-candidates")
+
+    printed = story.do("group add rack")
+
+    assert "node2: writes /var/lib/ganeti/config.data (the cluster config)" in printed
+    assert story.do("manifest master-candidates") != before
+
+
+def test_the_command_brings_back_whatever_was_lost_without_notice() -> None:
+    """Redistribute Config, Current State: LURedistributeConfig copies again, also what nothing has changed in."""
+    story = a_story("edit /etc/site.conf site", "file add /etc/site.conf all", "rot node3 /etc/site.conf rotten")
+    assert files_of(story, "node3") == {"/etc/site.conf": "'rotten'"}
+
+    story.do("redist-conf")
+
+    assert files_of(story, "node3") == {"/etc/site.conf": "'site'"}
+    assert story.do("wait") == ["every node has it"]
+
+
+def test_the_rapi_files_can_be_kept_in_sync_on_the_master_candidates() -> None:
+    """Redistribute Config, Current State: rapi.pem and rapi_users "(on master candidates)", and nowhere else."""
+    story = a_story(
+        f"edit {RAPI_PEM} key 0440",
+        f"edit {RAPI_USERS} users 0640",
+        f"file add {RAPI_PEM} master-candidates",
+        f"file add {RAPI_USERS} master-candidates",
+    )
+
+    assert files_of(story, "node2") == {
+        CONFIG_DATA: "the cluster config",
+        RAPI_PEM: "'key'",
+        RAPI_USERS: "'users'",
+    }
+    assert files_of(story, "node3") == {}
+
+
+def test_the_admin_ships_other_files_to_all_nodes() -> None:
+    """Redistribute Config, Current State: "the global xend.conf file, and the network scripts to all nodes"."""
+    story = a_story(
+        f"edit {XEND_CONFIG} xend",
+        f"file add {XEND_CONFIG} all",
+        "edit /etc/xen/scripts/vif-custom script 0755",
+        "file add /etc/xen/scripts/vif-custom all",
+    )
+
+    for node in ("node2", "node3"):
+        assert (
+            files_of(story, node).items() >= {XEND_CONFIG: "'xend'", "/etc/xen/scripts/vif-custom": "'script'"}.items()
+        )
+    assert "/etc/xen/scripts/vif-custom 0755 'script'" in story.do("show node3")
+
+
+def test_the_list_of_files_is_part_of_the_cluster_object() -> None:
+    """Redistribute Config, Proposed changes: "a global list of files on the cluster object"."""
+    config = add_file(a_config(), FileAdd(path=XEND_CONFIG, scope=ALL), builtin=builtin_files(CONFIG_DATA), now=1.0)
+
+    (listed,) = from_text(to_text(config)).cluster.ancillary_files
+    assert (listed.path, listed.scope) == (XEND_CONFIG, ALL)
+
+
+def test_every_file_of_the_list_is_for_all_nodes_or_just_for_master_candidates() -> None:
+    """Redistribute Config, Proposed changes: "whether a file must be shipped to all nodes or just […] candidates"."""
+    for scope, on_node3 in ((ALL, True), (MASTER_CANDIDATES, False)):
+        story = a_story("edit /etc/site.conf site", f"file add /etc/site.conf {scope}")
+
+        assert "/etc/site.conf" in files_of(story, "node2")
+        assert ("/etc/site.conf" in files_of(story, "node3")) == on_node3
+
+
+def test_a_new_node_gets_the_files() -> None:
+    """Redistribute Config, Proposed changes: the code "will be also shared […] with the AddNode […] LUs"."""
+    story = a_story("edit /etc/site.conf site", "file add /etc/site.conf all", "node add node4", "start node4")
+
+    assert files_of(story, "node4") == {"/etc/site.conf": "'site'"}
+
+
+def test_a_new_master_candidate_gets_the_files_as_it_is_set() -> None:
+    """Redistribute Config, Proposed changes: "automatically shipped to new master candidates as they are set"."""
+    story = a_story(f"edit {RAPI_PEM} key", f"file add {RAPI_PEM} master-candidates")
+
+    story.do("node modify node3 -C yes")
+
+    assert files_of(story, "node3") == {CONFIG_DATA: "the cluster config", RAPI_PEM: "'key'"}
+    assert story.do("wait") == ["every node has it"]
+
+
+def test_a_candidate_that_is_promoted_to_keep_the_pool_full_gets_them_too() -> None:
+    """Redistribute Config, Proposed changes: SetNodeParams may set other nodes than the one it names."""
+    story = a_story(f"edit {RAPI_PEM} key", f"file add {RAPI_PEM} master-candidates", "node add node4", "start node4")
+    story.do("pool size 2")
+
+    story.do("node modify node2 -C no --auto-promote")
+
+    assert RAPI_PEM not in files_of(story, "node2")
+    assert RAPI_PEM in files_of(story, "node3")
