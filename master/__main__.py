@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from master import logs
-from master.api import Api
+from master.api import verbs
 from master.daemon import MasterDaemon
 from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
 from master.sources import Sources
@@ -73,7 +73,7 @@ async def serve(settings: MasterSettings) -> None:
 
 async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus) -> None:
     async def serve_operators() -> None:
-        await bus.serve(Api(daemon, version=version("gnt-mesh")).handlers())
+        await bus.serve(verbs.handlers(daemon, version=version("gnt-mesh")))
         readiness.notify("READY=1")
 
     await bus.open()

@@ -54,7 +54,7 @@ class Running:
                     manifest = await self.node.manifest(ALL)
                     if manifest and condition(manifest):
                         return manifest
-                await self.daemon.progress(0.1)
+                await self.daemon.progress.wait(0.1)
 
     async def on_the_bus(self) -> set[str]:
         blobs = await streams.stored_subjects(self.bus._connection, "BLOBS_all", "mesh.blob.all.>")
@@ -148,9 +148,9 @@ async def test_contents_that_no_kept_generation_names_are_removed_everywhere(tmp
 
         async with asyncio.timeout(20):
             while master.digests() & set(digests) != set(digests[-2:]):
-                await master.daemon.progress(0.1)
+                await master.daemon.progress.wait(0.1)
             while await master.on_the_bus() & set(digests) != set(digests[-2:]):
-                await master.daemon.progress(0.1)
+                await master.daemon.progress.wait(0.1)
 
 
 async def test_a_manifest_of_somebody_elses_making_is_replaced(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_an_older_disk_goes_beyond_what_the_bus_has(tmp_path: Path) -> Non
             assert [entry.path for entry in manifest.files] == ["/etc/file"]
             async with asyncio.timeout(20):
                 while (assignment := await second.node.assignment()) is None or assignment.serial <= 700:
-                    await second.daemon.progress(0.1)
+                    await second.daemon.progress.wait(0.1)
 
 
 async def test_started_again_it_publishes_nothing_that_is_there_already(tmp_path: Path) -> None:

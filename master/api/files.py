@@ -1,0 +1,75 @@
+"""Managed files: add, list, modify, remove."""
+
+from master.api import goals
+from master.core import operations
+from master.core.cluster import AncillaryFile
+from master.core.plan import builtin_files
+from master.daemon import MasterDaemon
+from protocol import operator_messages as op
+from protocol.bus import Handler
+from protocol.errors import Refused
+from protocol.messages import FileEntry
+from protocol.names import MASTER_CANDIDATES, ManagedPath
+
+
+class FileVerbs:
+    """`file …`."""
+
+    def __init__(self, daemon: MasterDaemon) -> None:
+        self._desired = daemon.desired
+        self._builtin = builtin_files(ManagedPath(str(daemon.settings.config_data)))
+
+    def handlers(self) -> dict[str, tuple[type, Handler]]:
+        return {
+            "file.add": (op.FileAdd, self.add),
+            "file.list": (op.FileQuery, self.list_all),
+            "file.modify": (op.FileModify, self.modify),
+            "file.remove": (op.FileRemove, self.remove),
+        }
+
+    async def add(self, request: op.FileAdd) -> op.Changed:
+        goal = await self._desired.change(
+            lambda config, now: operations.add_file(config, request, builtin=self._builtin, now=now),
+            why=f"file add {request.path}",
+        )
+        done = [f"{request.path} is managed, scope {request.scope}.", *self._problem_lines(request.path)]
+        return op.Changed(goal=goals.of_scopes(goal, {request.scope}), done=tuple(done))
+
+    async def list_all(self, request: op.FileQuery) -> op.FileInfos:
+        files = self._desired.files()
+        known = {file.path for file in files}
+        for path in request.paths:
+            if path not in known:
+                raise Refused(f"{path} is not managed; see: gnt-mesh file list")
+        published = {entry.path: entry for manifest in self._desired.manifests.values() for entry in manifest.files}
+        wanted = [file for file in files if not request.paths or file.path in request.paths]
+        return op.FileInfos(files=tuple(self._file_info(file, published.get(file.path)) for file in wanted))
+
+    async def modify(self, request: op.FileModify) -> op.Changed:
+        goal = await self._desired.change(
+            lambda config, now: operations.modify_file(config, request, now=now), why=f"file modify {request.path}"
+        )
+        return op.Changed(goal=goal, done=(f"{request.path} modified.", *self._problem_lines(request.path)))
+
+    async def remove(self, request: op.FileRemove) -> op.Changed:
+        scopes = {file.scope for file in self._desired.files() if file.path == request.path}
+        goal = await self._desired.change(
+            lambda config, now: operations.remove_file(config, request, now=now), why=f"file remove {request.path}"
+        )
+        kept = "no copy is kept" if request.purge or MASTER_CANDIDATES in scopes else "each keeps a dated backup"
+        done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
+        return op.Changed(goal=goals.of_scopes(goal, set(scopes)), done=(done,))
+
+    def _file_info(self, file: AncillaryFile, published: FileEntry | None) -> op.FileInfo:
+        return op.FileInfo(
+            path=file.path,
+            scope=file.scope,
+            optional=file.optional,
+            allow_empty=file.allow_empty,
+            builtin=file.path in self._builtin,
+            published=published,
+            error=" ".join(problem.reason for problem in self._desired.problems if problem.path == file.path),
+        )
+
+    def _problem_lines(self, path: str) -> list[str]:
+        return [f"But {path} {problem.reason}." for problem in self._desired.problems if problem.path == path]

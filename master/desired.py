@@ -1,0 +1,200 @@
+"""What should be true: cluster config and manifests, durable on disk and carried to the bus, one change at a time.
+
+A change is decided in core, made durable, then carried. If the bus fails in the middle the disk is right all the same,
+and `upkeep` carries everything again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from master.core.cluster import AncillaryFile, ClusterConfig, Node, with_nodes
+from master.core.fleet import Fleet
+from master.core.plan import Publication, managed_files, plan
+from master.progress import Progress
+from master.publisher import Publisher, assignment_of
+from master.settings import MasterSettings
+from master.source_watch import SourceWatch
+from master.sources import Sources
+from master.store import Generation, Store
+from protocol.errors import Unavailable
+from protocol.messages import FileError, Manifest
+from protocol.names import Digest, ManagedPath, ScopeName
+from protocol.operator_messages import Goal
+
+log = structlog.get_logger()
+
+
+class Desired:
+    """The state of record. `config`, `manifests` and `problems` are for reading; who changes anything holds `lock`.
+
+    `restore_due` is set when the bus may no longer say what the disk says.
+    """
+
+    def __init__(
+        self,
+        settings: MasterSettings,
+        config: ClusterConfig,
+        store: Store,
+        sources: Sources,
+        *,
+        fleet: Fleet,
+        progress: Progress,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.manifests: dict[ScopeName, Manifest] = store.manifests()
+        self.problems: tuple[FileError, ...] = ()
+        self.lock = asyncio.Lock()
+        self.restore_due = asyncio.Event()
+        self.publisher: Publisher
+        self._fleet = fleet
+        self._progress = progress
+        self._sources = SourceWatch(settings, sources)
+        self._config_data = ManagedPath(str(settings.config_data))
+        self._generation_floor = 0
+
+    async def watch(self) -> None:
+        """Publish what changes on the master's disk, until cancelled."""
+        await self._sources.run(self.refresh)
+
+    async def change(self, make: Callable[[ClusterConfig, float], ClusterConfig], *, why: str) -> Goal:
+        """Have the cluster config changed by `make`, durably, and carried to the bus. Refused leaves all as it was.
+
+        Returns what proves that the change has reached the nodes: the generations now published, and the serials of
+        the nodes whose role changed.
+        """
+        async with self.lock:
+            before = self.config
+            after = make(before, time.time())
+            await asyncio.to_thread(self.store.save_config, after)
+            self.config = after
+            log.info("cluster_changed", why=why, serial_no=after.serial_no)
+            touched = _reassigned(before, after)
+            try:
+                await self._carry(before, after, touched, why)
+            except Unavailable as error:
+                self.note_bus_failure("carrying a change", error)
+            self._progress.note()
+            return self.goal_now(serials={node.name: node.serial_no for node in touched})
+
+    async def refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
+        """Read sources again (all, or these), and publish what changed as one generation."""
+        async with self.lock:
+            try:
+                await self._refresh(paths, why)
+            except Unavailable as error:
+                self.note_bus_failure("publishing", error)
+
+    async def read_everything(self, why: str) -> None:
+        """Read every source's content again, whether or not it looks as it did, and publish what changed."""
+        self._sources.forget()
+        await self.refresh(None, why)
+
+    async def read_lost_content(self, digest: Digest) -> None:
+        """The store has lost or damaged a content: its source may still have it. The caller holds the lock."""
+        log.warning("content_damaged", digest=digest[:12])
+        self.store.blob_path(digest).unlink(missing_ok=True)
+        await self._refresh(self._sources.forget(digest), "a stored content was damaged")
+
+    def goal_now(self, *, serials: dict[str, int] | None = None, looks: str = "") -> Goal:
+        """Return the goal that everything published now is on the nodes."""
+        generations = {str(scope): manifest.generation for scope, manifest in self.manifests.items()}
+        return Goal(epoch=self.config.cluster.epoch, generations=generations, serials=serials or {}, looks=looks)
+
+    def files(self) -> tuple[AncillaryFile, ...]:
+        """Return every managed file, the built-in ones included."""
+        return managed_files(self.config, self._config_data)
+
+    def note_bus_failure(self, doing: str, error: Unavailable) -> None:
+        log.warning("bus_failed", doing=doing, reason=str(error))
+        self.restore_due.set()
+
+    async def restore(self, *, afresh: bool) -> None:
+        """Make the bus say what the disk says, and go beyond what is found ahead of it. The caller holds the lock."""
+        generation, serial = await self.publisher.restore(self.config, self.manifests, afresh=afresh)
+        if generation:
+            log.warning("bus_was_ahead", generation=generation, ours=self.store.generation)
+            self._generation_floor = generation
+            await self._reissue()
+        if serial:
+            log.warning("assignments_were_ahead", serial=serial)
+            await self._renumber(serial)
+        self._progress.note()
+
+    async def _carry(self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], why: str) -> None:
+        """The order matters: a demoted node is shut out before anything new is published, a promoted one let in."""
+        gone = [scope for scope in before.scopes() if scope not in after.scopes()]
+        for scope in gone:
+            self.manifests.pop(scope, None)  # before anything that can fail: `restore` would publish it for ever
+        if set(after.scopes()) - set(before.scopes()):
+            await self.publisher.open_scopes(after.scopes())
+        await self.publisher.let_in(after)
+        await self._refresh(None if before.cluster != after.cluster else frozenset({self._config_data}), why)
+        await self.publisher.assign(after, touched)
+        for uuid in before.nodes.keys() - after.nodes.keys():
+            self._fleet.forget(before.nodes[uuid].name)
+            await self.publisher.unassign(before.nodes[uuid].name)
+        for scope in gone:
+            await self.publisher.drop_scope(scope)
+
+    async def _refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
+        files = self.files()
+        await self._sources.read([file.path for file in files], paths)
+        generation = max(self.store.generation, self._generation_floor) + 1
+        publication = plan(self.config, files, self._sources.seen, self.manifests, generation=generation)
+        self._note_problems(publication.problems)
+        if publication.manifests:
+            await self._issue(publication, why)
+
+    async def _issue(self, publication: Publication, why: str) -> None:
+        """Make a generation durable, then public."""
+        before = dict(self.manifests)
+        entry = Generation(
+            generation=publication.generation,
+            time=time.time(),
+            why=why,
+            manifests=publication.manifests,
+        )
+        await asyncio.to_thread(self.store.add_generation, entry)
+        self.manifests |= {manifest.scope: manifest for manifest in publication.manifests}
+        scopes = [manifest.scope for manifest in publication.manifests]
+        facts = {"generation": publication.generation, "scopes": scopes, "changed": len(publication.events)}
+        log.info("generation_made", **facts, why=why)
+        self._progress.note()
+        await self.publisher.publish(publication, before)
+
+    def _note_problems(self, problems: tuple[FileError, ...]) -> None:
+        if problems == self.problems:
+            return
+        for problem in problems:
+            if problem not in self.problems:
+                log.warning("source_problem", path=problem.path, reason=problem.reason)
+        self.problems = problems
+        self._progress.note()
+
+    async def _reissue(self) -> None:
+        """Publish what the disk says under a generation beyond the one found on the bus."""
+        generation = max(self.store.generation, self._generation_floor) + 1
+        manifests = tuple(replace(manifest, generation=generation) for manifest in self.manifests.values())
+        await self._issue(Publication(generation, manifests, (), self.problems), "the bus was ahead of the disk")
+        self.restore_due.set()
+
+    async def _renumber(self, serial: int) -> None:
+        """Go beyond the assignments found on the bus: this disk is an older one."""
+        nodes = {uuid: replace(node, serial_no=serial + 1) for uuid, node in self.config.nodes.items()}
+        self.config = with_nodes(self.config, nodes, time.time())
+        await asyncio.to_thread(self.store.save_config, self.config)
+        self.restore_due.set()
+
+
+def _reassigned(before: ClusterConfig, after: ClusterConfig) -> list[Node]:
+    """Return the nodes of `after` whose assignment is not the one they had."""
+    return [
+        node
+        for uuid, node in after.nodes.items()
+        if uuid not in before.nodes or assignment_of(before, before.nodes[uuid]) != assignment_of(after, node)
+    ]
