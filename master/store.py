@@ -49,7 +49,12 @@ class Store:
             raise Refused(f"{self._config_data}: there is no cluster here; the master's node has one") from None
         except OSError as error:
             raise Refused(f"{self._config_data}: {error.strerror}") from error
-        config = from_text(text)
+        try:
+            config = from_text(text)
+        except Refused as error:
+            raise Refused(
+                f"{self._config_data}: {error}; it was left as it is: repair it there, or copy it back from a candidate"
+            ) from error
         self._scopes = config.scopes()
         try:
             for directory in (self._history_dir, self._blobs_dir):

@@ -3,12 +3,13 @@
 Keys are Ganeti's where the meaning is Ganeti's. Values are immutable; `operations` makes new ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
+from master.core.damage import Misfit, at_keys, duplicates, locate, unknown
 from protocol.errors import Refused
 from protocol.names import (
     ALL,
@@ -141,24 +142,29 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         if self.version != CONFIG_VERSION:
-            raise ValueError(f"version {self.version}: this gnt-mesh reads version {CONFIG_VERSION}")
+            raise Misfit(f"version {self.version}: this gnt-mesh reads version {CONFIG_VERSION}", "version")
         master = self.nodes.get(self.cluster.master_node)
         if master is None or not master.master_candidate:
-            raise ValueError("master_node: not the UUID of a master candidate")
-        _check_unique("node name", [node.name for node in self.nodes.values()])
-        _check_unique("node public_key", [node.public_key for node in self.nodes.values() if node.public_key])
-        _check_unique("node group name", [group.name for group in self.nodegroups.values()])
-        _check_unique("managed path", [file.path for file in self.cluster.ancillary_files])
+            raise Misfit("master_node: not the UUID of a master candidate", "cluster", "master_node")
+        keyed = ((uuid, node.public_key) for uuid, node in self.nodes.items() if node.public_key)
+        _check_unique("node name", "nodes", ((uuid, node.name) for uuid, node in self.nodes.items()), "name")
+        _check_unique("node public_key", "nodes", keyed, "public_key")
+        groups = ((uuid, group.name) for uuid, group in self.nodegroups.items())
+        _check_unique("node group name", "nodegroups", groups, "name")
+        files = ((index, file.path) for index, file in enumerate(self.cluster.ancillary_files))
+        _check_unique("managed path", "cluster", files, "path", within=("ancillary_files",))
         for uuid, node in self.nodes.items():
             if node.uuid != uuid or node.group not in self.nodegroups:
-                raise ValueError(f"node {node.name}: its uuid or its group does not fit")
+                wrong = "uuid" if node.uuid != uuid else "group"
+                raise Misfit(f"node {node.name}: its {wrong} does not fit", "nodes", uuid, wrong)
         for uuid, group in self.nodegroups.items():
             if group.uuid != uuid:
-                raise ValueError(f"node group {group.name}: its uuid does not fit")
+                raise Misfit(f"node group {group.name}: its uuid does not fit", "nodegroups", uuid, "uuid")
         scopes = frozenset(self.scopes())
-        for file in self.cluster.ancillary_files:
+        for index, file in enumerate(self.cluster.ancillary_files):
             if file.scope not in scopes:
-                raise ValueError(f"file {file.path}: scope {file.scope} does not exist")
+                reason = f"file {file.path}: scope {file.scope} does not exist"
+                raise Misfit(reason, "cluster", "ancillary_files", index, "scope")
 
     @property
     def master(self) -> Node:
@@ -269,11 +275,39 @@ def to_text(config: ClusterConfig) -> str:
 
 
 def from_text(text: str | bytes) -> ClusterConfig:
-    """Return the config in a text; Refused says at which byte or key it is damaged."""
+    """Return the config in a text; Refused says at which line, column and key it is damaged.
+
+    Also refused is what would be read and then lost with the next change: a text of a newer gnt-mesh, a key that this
+    one does not know (a newer one's, or a slip of the pen), a key that stands twice in one object.
+    """
     try:
-        return msgspec.json.decode(text, type=ClusterConfig)
-    except (msgspec.DecodeError, ValueError) as error:
+        raw = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
         raise Refused(f"config.data is damaged: {error}") from error
+    try:
+        document = msgspec.json.decode(raw)  # whether it is JSON at all comes first
+        version = msgspec.json.decode(raw, type=_Head).version
+        config = None if version > CONFIG_VERSION else msgspec.json.decode(raw, type=ClusterConfig)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        damage = locate(raw, error, lambda part: msgspec.json.decode(part, type=ClusterConfig))
+        raise Refused(f"config.data is damaged at {damage}") from error
+    readable = raw.decode()
+    if config is None:
+        reason = f"version {version}, this gnt-mesh reads version {CONFIG_VERSION}; upgrade gnt-mesh"
+        raise Refused(f"config.data is newer at {at_keys(readable, ('version',), reason)}")
+    for keys, _ in duplicates(readable):
+        raise Refused(f"config.data is damaged at {at_keys(readable, keys, 'this key stands twice')}")
+    for keys in unknown(document, msgspec.to_builtins(config)):
+        reason = "this gnt-mesh does not know this key and would lose it; it is a newer one's or mistyped"
+        raise Refused(f"config.data is damaged at {at_keys(readable, keys, reason)}")
+    return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What is read first: the rest may mean anything in another version."""
+
+    version: int = CONFIG_VERSION
 
 
 def next_serial(config: ClusterConfig) -> int:
@@ -295,9 +329,11 @@ def with_cluster(config: ClusterConfig, cluster: Cluster, now: float) -> Cluster
     return replace(config, cluster=cluster, serial_no=config.serial_no + 1, mtime=now)
 
 
-def _check_unique(what: str, values: Sequence[str]) -> None:
+def _check_unique(
+    what: str, table: str, values: Iterable[tuple[str | int, str]], key: str, *, within: tuple[str, ...] = ()
+) -> None:
     seen: set[str] = set()
-    for value in values:
+    for place, value in values:
         if value in seen:
-            raise ValueError(f"{what} {value} twice")
+            raise Misfit(f"{what} {value} twice", table, *within, place, key)
         seen.add(value)
