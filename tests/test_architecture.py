@@ -39,16 +39,19 @@ class Rule:
     but_not: tuple[str, ...] = ()
 
 
-WIRE = ("errors", "names", "messages", "operator_messages", "subjects", "headers", "permissions", "bus")
+WIRE = ("errors", "names", "messages", "os_names", "os_messages")
+WIRE += ("operator_messages", "subjects", "headers", "permissions", "bus")
 """Pure modules of `protocol`; each may import those before it."""
 
 PROTOCOL = (
     *(f"protocol.{module}" for module in WIRE),
     *(f"protocol.{module}" for module in ("codec", "durable", "identity", "readiness", "settings_file", "file_hints")),
+    "protocol.sealing",
 )
 """`protocol` without `nats_bus`."""
 
 CORE = ("protocol.messages", "protocol.names", "protocol.operator_messages", "protocol.errors", "msgspec")
+CORE += ("protocol.os_messages", "protocol.os_names")
 """msgspec is pure: config.data's text is decided in core."""
 
 RULES = (
@@ -61,6 +64,7 @@ RULES = (
     Rule("protocol.durable", ("protocol.names",)),
     Rule("protocol.readiness", ()),
     Rule("protocol.identity", ("protocol.durable", "protocol.errors", "protocol.names", "nkeys")),
+    Rule("protocol.sealing", ("protocol.codec", "protocol.errors", "protocol.names", "protocol.os_messages", "nacl")),
     Rule("protocol.settings_file", ("protocol.errors", "msgspec")),
     Rule("protocol.file_hints", ("protocol.errors", "watchfiles")),
     Rule("protocol.nats_bus", ("protocol", "nats")),
@@ -89,6 +93,7 @@ SOLE_IMPORTERS = {
     "msgpack": "protocol.codec",
     "nats": "protocol.nats_bus",
     "nkeys": "protocol.identity",
+    "nacl": "protocol.sealing",
     "watchfiles": "protocol.file_hints",
     "click": "master.cli",
     "rich": "master.cli",

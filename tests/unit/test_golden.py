@@ -96,7 +96,7 @@ def test_there_is_one_golden_message_of_every_kind() -> None:
     kinds = {name for name, kind in vars(messages).items() if dataclasses.is_dataclass(kind)}
 
     assert {type(message).__name__ for message in SAMPLES} == kinds
-    assert {file.name for file in GOLDEN.iterdir()} == {f"{kind}.msgpack" for kind in kinds}
+    assert {file.name for file in GOLDEN.glob("*.msgpack")} == {f"{kind}.msgpack" for kind in kinds}
 
 
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda message: type(message).__name__)
