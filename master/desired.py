@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import structlog
 
-from master.core.cluster import AncillaryFile, ClusterConfig, Node, with_nodes
+from master.core import hypervisors
+from master.core.ancillary import Ancillary, ManagedFile, Surroundings, check_change, managed_files
+from master.core.cluster import ClusterConfig, Node, with_nodes
 from master.core.fleet import Fleet
-from master.core.plan import Publication, managed_files, plan
+from master.core.plan import Publication, plan
 from master.progress import Progress
 from master.publisher import Publisher, assignment_of
 from master.settings import MasterSettings
@@ -55,6 +57,8 @@ class Desired:
         self._progress = progress
         self._sources = SourceWatch(settings, sources)
         self._config_data = ManagedPath(str(settings.config_data))
+        self.surroundings = Surroundings(config_data=self._config_data, hypervisors=hypervisors.BUILT_IN)
+        self._ancillary: tuple[ClusterConfig, Surroundings, Ancillary] | None = None
         self._generation_floor = 0
 
     async def watch(self) -> None:
@@ -70,6 +74,7 @@ class Desired:
         async with self.lock:
             before = self.config
             after = make(before, time.time())
+            check_change(before, after, self.surroundings)
             await asyncio.to_thread(self.store.save_config, after)
             self.config = after
             log.info("cluster_changed", why=why, serial_no=after.serial_no)
@@ -105,9 +110,17 @@ class Desired:
         generations = {str(scope): manifest.generation for scope, manifest in self.manifests.items()}
         return Goal(epoch=self.config.cluster.epoch, generations=generations, serials=serials or {}, looks=looks)
 
-    def files(self) -> tuple[AncillaryFile, ...]:
+    def files(self) -> tuple[ManagedFile, ...]:
         """Return every managed file, the built-in ones included."""
-        return managed_files(self.config, self._config_data)
+        return self._managed().files
+
+    def _managed(self) -> Ancillary:
+        """Worked out once for what decides it: an edit of one of many files must not wait for it."""
+        known = self._ancillary
+        if known is None or known[0] is not self.config or known[1] is not self.surroundings:
+            found = managed_files(self.config, self.surroundings)
+            self._ancillary = known = (self.config, self.surroundings, found)
+        return known[2]
 
     def note_bus_failure(self, doing: str, error: Unavailable) -> None:
         log.warning("bus_failed", doing=doing, reason=str(error))
@@ -142,11 +155,11 @@ class Desired:
             await self.publisher.drop_scope(scope)
 
     async def _refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
-        files = self.files()
+        files, problems = self._managed().files, self._managed().problems
         await self._sources.read([file.path for file in files], paths)
         generation = max(self.store.generation, self._generation_floor) + 1
         publication = plan(self.config, files, self._sources.seen, self.manifests, generation=generation)
-        self._note_problems(publication.problems)
+        self._note_problems((*problems, *publication.problems))
         if publication.manifests:
             await self._issue(publication, why)
 

@@ -1,16 +1,15 @@
 """The founding text (the Ganeti 2.1 design), Redistribute Config: one test per promise that is kept by now.
 
-Still to come, each with its test: the ssconf files and the rapi files by themselves, what every enabled hypervisor asks
-for, and the hook that calculates the list.
+Still to come, each with its test: the ssconf files, what every enabled hypervisor asks for, and the hook that
+calculates the list.
 """
 
 from master.core.cluster import from_text, to_text
 from master.core.operations import add_file
-from master.core.plan import builtin_files
 from protocol.names import ALL, MASTER_CANDIDATES
 from protocol.operator_messages import FileAdd
 from tests.support.scenario import CONFIG_DATA, Story
-from tests.support.values import a_config
+from tests.support.values import SURROUNDINGS, a_config
 
 RAPI_PEM = "/var/lib/ganeti/rapi.pem"
 RAPI_USERS = "/var/lib/ganeti/rapi_users"
@@ -70,14 +69,9 @@ def test_the_command_brings_back_whatever_was_lost_without_notice() -> None:
     assert story.do("wait") == ["every node has it"]
 
 
-def test_the_rapi_files_can_be_kept_in_sync_on_the_master_candidates() -> None:
+def test_the_rapi_files_are_kept_in_sync_on_the_master_candidates() -> None:
     """Redistribute Config, Current State: rapi.pem and rapi_users "(on master candidates)", and nowhere else."""
-    story = a_story(
-        f"edit {RAPI_PEM} key 0440",
-        f"edit {RAPI_USERS} users 0640",
-        f"file add {RAPI_PEM} master-candidates",
-        f"file add {RAPI_USERS} master-candidates",
-    )
+    story = a_story(f"edit {RAPI_PEM} key 0440", f"edit {RAPI_USERS} users 0640")
 
     assert files_of(story, "node2") == {
         CONFIG_DATA: "the cluster config",
@@ -105,7 +99,7 @@ def test_the_admin_ships_other_files_to_all_nodes() -> None:
 
 def test_the_list_of_files_is_part_of_the_cluster_object() -> None:
     """Redistribute Config, Proposed changes: "a global list of files on the cluster object"."""
-    config = add_file(a_config(), FileAdd(path=XEND_CONFIG, scope=ALL), builtin=builtin_files(CONFIG_DATA), now=1.0)
+    config = add_file(a_config(), FileAdd(path=XEND_CONFIG, scope=ALL), surroundings=SURROUNDINGS, now=1.0)
 
     (listed,) = from_text(to_text(config)).cluster.ancillary_files
     assert (listed.path, listed.scope) == (XEND_CONFIG, ALL)
@@ -129,7 +123,7 @@ def test_a_new_node_gets_the_files() -> None:
 
 def test_a_new_master_candidate_gets_the_files_as_it_is_set() -> None:
     """Redistribute Config, Proposed changes: "automatically shipped to new master candidates as they are set"."""
-    story = a_story(f"edit {RAPI_PEM} key", f"file add {RAPI_PEM} master-candidates")
+    story = a_story(f"edit {RAPI_PEM} key")
 
     story.do("node modify node3 -C yes")
 
@@ -139,7 +133,7 @@ def test_a_new_master_candidate_gets_the_files_as_it_is_set() -> None:
 
 def test_a_candidate_that_is_promoted_to_keep_the_pool_full_gets_them_too() -> None:
     """Redistribute Config, Proposed changes: SetNodeParams may set other nodes than the one it names."""
-    story = a_story(f"edit {RAPI_PEM} key", f"file add {RAPI_PEM} master-candidates", "node add node4", "start node4")
+    story = a_story(f"edit {RAPI_PEM} key", "node add node4", "start node4")
     story.do("pool size 2")
 
     story.do("node modify node2 -C no --auto-promote")

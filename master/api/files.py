@@ -2,14 +2,13 @@
 
 from master.api import goals
 from master.core import operations
-from master.core.cluster import AncillaryFile
-from master.core.plan import builtin_files
+from master.core.ancillary import ManagedFile
 from master.daemon import MasterDaemon
 from protocol import operator_messages as op
 from protocol.bus import Handler
 from protocol.errors import Refused
 from protocol.messages import FileEntry
-from protocol.names import MASTER_CANDIDATES, ManagedPath
+from protocol.names import MASTER_CANDIDATES
 
 
 class FileVerbs:
@@ -17,7 +16,6 @@ class FileVerbs:
 
     def __init__(self, daemon: MasterDaemon) -> None:
         self._desired = daemon.desired
-        self._builtin = builtin_files(ManagedPath(str(daemon.settings.config_data)))
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
         return {
@@ -29,7 +27,7 @@ class FileVerbs:
 
     async def add(self, request: op.FileAdd) -> op.Changed:
         goal = await self._desired.change(
-            lambda config, now: operations.add_file(config, request, builtin=self._builtin, now=now),
+            lambda config, now: operations.add_file(config, request, surroundings=self._desired.surroundings, now=now),
             why=f"file add {request.path}",
         )
         done = [f"{request.path} is managed, scope {request.scope}.", *self._problem_lines(request.path)]
@@ -60,13 +58,13 @@ class FileVerbs:
         done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
         return op.Changed(goal=goals.of_scopes(goal, set(scopes)), done=(done,))
 
-    def _file_info(self, file: AncillaryFile, published: FileEntry | None) -> op.FileInfo:
+    def _file_info(self, file: ManagedFile, published: FileEntry | None) -> op.FileInfo:
         return op.FileInfo(
             path=file.path,
             scope=file.scope,
             optional=file.optional,
             allow_empty=file.allow_empty,
-            builtin=file.path in self._builtin,
+            builtin=file.is_builtin,
             published=published,
             error=" ".join(problem.reason for problem in self._desired.problems if problem.path == file.path),
         )

@@ -4,12 +4,13 @@ Keys are Ganeti's where the meaning is Ganeti's. Values are immutable; `operatio
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
 from master.core.damage import Misfit, at_keys, duplicates, locate, unknown
+from master.core.hypervisors import HvValue, hypervisor_name, parameter_name
 from protocol.errors import Refused
 from protocol.names import (
     ALL,
@@ -29,6 +30,10 @@ from protocol.names import (
 
 CONFIG_VERSION: Final = 1
 DEFAULT_GROUP: Final = GroupName("default")
+
+DEFAULT_HYPERVISORS: Final = ("kvm",)
+"""What a new cluster enables, and one whose config.data is older than the key: nothing travels for it unless the
+master has its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +118,13 @@ class Cluster:
     epoch: int = 1
     """The master term: it grows with every failover and precedes the generation (design, D2)."""
     candidate_pool_size: int = 10
+    enabled_hypervisors: tuple[str, ...] = DEFAULT_HYPERVISORS
+    hvparams: dict[str, dict[str, HvValue]] = field(default_factory=dict)
+    """Hypervisor parameters by hypervisor, enabled or not."""
+    modify_etc_hosts: bool = False
+    """/etc/hosts of the master is the one of all nodes."""
+    use_external_mip_script: bool = False
+    """The script that sets up the master's address is the administrator's own, and so are its copies."""
     ancillary_files: tuple[AncillaryFile, ...] = ()
     withdrawn_files: tuple[WithdrawnFile, ...] = ()
     serial_no: int = 1
@@ -126,6 +138,15 @@ class Cluster:
             raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1")
         if not self.cluster_name or len(self.cluster_name) > 255:
             raise ValueError("cluster_name: 1 to 255 characters")
+        if not self.enabled_hypervisors:
+            raise ValueError("enabled_hypervisors: at least one")
+        if len(set(self.enabled_hypervisors)) < len(self.enabled_hypervisors):
+            raise ValueError(f"enabled_hypervisors: one of {', '.join(self.enabled_hypervisors)} twice")
+        for name in (*self.enabled_hypervisors, *self.hvparams):
+            hypervisor_name(name)
+        for parameters in self.hvparams.values():
+            for name in parameters:
+                parameter_name(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

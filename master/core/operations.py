@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from master.core import candidate_pool
+from master.core import ancillary, candidate_pool
+from master.core.ancillary import Surroundings
 from master.core.cluster import (
     AncillaryFile,
     ClusterConfig,
@@ -132,13 +133,12 @@ def remove_group(config: ClusterConfig, request: GroupRemove, *, now: float) -> 
     return replace(config, nodegroups=left, serial_no=config.serial_no + 1, mtime=now)
 
 
-def add_file(
-    config: ClusterConfig, request: FileAdd, *, builtin: dict[ManagedPath, ScopeName], now: float
-) -> ClusterConfig:
+def add_file(config: ClusterConfig, request: FileAdd, *, surroundings: Surroundings, now: float) -> ClusterConfig:
     """Put a file on the administrator's list. A file is in one scope (design text: "all nodes or just candidates")."""
     path = _checked(managed_path, request.path)
-    if path in builtin:
-        raise Refused(f"{path} is shipped to {builtin[path]} already, by itself")
+    builtin = ancillary.builtin_file(config, path, surroundings)
+    if builtin:
+        raise Refused(f"{path} is shipped to {builtin.scope} already, by itself, because {builtin.reason}")
     if any(file.path == path for file in config.cluster.ancillary_files):
         scope = _listed(config, path).scope
         raise Refused(f"{path} is on the list already, for scope {scope}; change it with: gnt-mesh file modify {path}")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from master.core.cluster import AncillaryFile, ClusterConfig
 from protocol.messages import FileEntry, FileError, FileEvent, Manifest, Withdrawal
-from protocol.names import MASTER_CANDIDATES, Digest, ManagedPath, ScopeName
+from protocol.names import Digest, ManagedPath, ScopeName
 
 WITHDRAWALS_MAX = 1000
 
@@ -40,19 +40,6 @@ class Publication:
     manifests: tuple[Manifest, ...]
     events: tuple[FileEvent, ...]
     problems: tuple[FileError, ...]
-
-
-def builtin_files(config_data: ManagedPath) -> dict[ManagedPath, ScopeName]:
-    """Return the files that are managed by themselves: config.data, on every master candidate (design, D6)."""
-    return {config_data: MASTER_CANDIDATES}
-
-
-def managed_files(config: ClusterConfig, config_data: ManagedPath) -> tuple[AncillaryFile, ...]:
-    """Return every managed file, built-in ones included, in path order. A listed path that is built in counts once."""
-    builtin = builtin_files(config_data)
-    own = [AncillaryFile(path=path, scope=scope) for path, scope in builtin.items()]
-    listed = [file for file in config.cluster.ancillary_files if file.path not in builtin]
-    return tuple(sorted([*own, *listed], key=lambda file: file.path))
 
 
 def plan(

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from master.core import operations
+from master.core.ancillary import managed_files
 from master.core.cluster import ClusterConfig, Node, role_letter, to_text, with_cluster
 from master.core.fleet import Fleet
-from master.core.plan import Source, builtin_files, managed_files, plan
+from master.core.plan import Source, plan
 from master.publisher import assignment_of
 from node_agent.core import events as e
 from node_agent.core.agent import Agent
@@ -30,9 +31,8 @@ from protocol.operator_messages import (
     NodeRemove,
 )
 from tests.support.fake_disk import FakeDisk
-from tests.support.values import a_config, a_public_key, digest_of, found_as, found_file
+from tests.support.values import CONFIG_DATA, SURROUNDINGS, a_config, a_public_key, digest_of, found_as, found_file
 
-CONFIG_DATA = ManagedPath("/var/lib/ganeti/config.data")
 FLAGS = {
     "-C": "master_candidate",
     "-O": "offline",
@@ -154,9 +154,7 @@ class Story:
     def _file_add(self, words: Sequence[str]) -> None:
         """file add PATH SCOPE [--optional]"""
         request = FileAdd(path=words[0], scope=words[1], optional="--optional" in words)
-        self._change(
-            lambda config, now: operations.add_file(config, request, builtin=builtin_files(CONFIG_DATA), now=now)
-        )
+        self._change(lambda config, now: operations.add_file(config, request, surroundings=SURROUNDINGS, now=now))
 
     def _file_modify(self, words: Sequence[str]) -> None:
         """file modify PATH --scope SCOPE | --allow-empty yes"""
@@ -306,7 +304,7 @@ class Story:
         self._master_disk.files[CONFIG_DATA] = found_file(text, mode=0o640)
 
     def _publish(self) -> None:
-        files = managed_files(self._config, CONFIG_DATA)
+        files = managed_files(self._config, SURROUNDINGS).files
         sources = {file.path: _source_of(self._master_disk.here(file.path)) for file in files}
         publication = plan(self._config, files, sources, self._manifests, generation=self._generation + 1)
         for problem in publication.problems:

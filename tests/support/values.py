@@ -5,6 +5,8 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from master.core import hypervisors
+from master.core.ancillary import Surroundings
 from master.core.cluster import AncillaryFile, Cluster, ClusterConfig, Node, NodeGroup, WithdrawnFile
 from master.core.plan import Source
 from node_agent.core.reconcile import Found
@@ -24,6 +26,7 @@ from protocol.names import ALL, Digest, GroupName, ManagedPath, NodeName, ScopeN
 PATH = ManagedPath("/etc/ganeti/x")
 OTHER = ManagedPath("/etc/ganeti/y")
 CONFIG_DATA = ManagedPath("/var/lib/ganeti/config.data")
+SURROUNDINGS = Surroundings(config_data=CONFIG_DATA, hypervisors=hypervisors.BUILT_IN)
 
 ROLES: Mapping[str, Mapping[str, bool]] = {
     "C": {"master_candidate": True},

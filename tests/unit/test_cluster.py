@@ -23,7 +23,7 @@ from protocol.errors import Refused
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, NodeName, ScopeName
 from tests.support.values import PATH, a_config, a_file, a_node, a_public_key
 
-RICH = a_config(
+RICH_BARE = a_config(
     a_node("node2", "C"),
     a_node("node10", "O", group="rack-2"),
     a_node("node3", "N", vm_capable=False, serial_no=7),
@@ -31,10 +31,27 @@ RICH = a_config(
     files=[a_file("/etc/ä b", ScopeName("group-rack-2"), optional=True), a_file()],
     withdrawn=[WithdrawnFile(path=PATH, scope=MASTER_CANDIDATES, purge=True)],
 )
+RICH = replace(
+    RICH_BARE,
+    cluster=replace(
+        RICH_BARE.cluster,
+        enabled_hypervisors=("xen-hvm", "kvm"),
+        hvparams={"kvm": {"acpi": True, "kernel_path": "", "migration_port": 8102, "vnc_password_file": "/etc/vnc"}},
+    ),
+)
 
 
 def test_a_config_survives_its_text() -> None:
     assert from_text(to_text(RICH)) == RICH
+
+
+def test_a_text_from_before_a_key_was_there_reads_as_if_its_default_stood_there() -> None:
+    raw = json.loads(to_text(RICH_BARE))
+    for key in ("enabled_hypervisors", "hvparams", "modify_etc_hosts", "use_external_mip_script"):
+        del raw["cluster"][key]
+
+    assert from_text(json.dumps(raw)) == RICH_BARE
+    assert RICH_BARE.cluster.enabled_hypervisors == ("kvm",)
 
 
 def test_the_text_is_for_people_and_for_diff() -> None:
@@ -108,6 +125,10 @@ def _with(path: str, value: Any) -> str:
         ("cluster/master_node", "uuid-nobody", "not the UUID of a master candidate"),
         ("cluster/master_node", "uuid-node3", "not the UUID of a master candidate"),
         ("cluster/candidate_pool_size", 0, "at least 1"),
+        ("cluster/enabled_hypervisors", [], "at least one"),
+        ("cluster/enabled_hypervisors", ["kvm", "kvm"], "one of kvm, kvm twice"),
+        ("cluster/enabled_hypervisors", ["../etc"], "hypervisor '../etc'"),
+        ("cluster/hvparams/kvm", {"a=b": 1}, "hypervisor parameter 'a=b'"),
         ("cluster/cluster_name", "", "1 to 255"),
         ("cluster/epoch", 0, "counts from 1"),
         ("cluster/ancillary_files/0/path", "/etc/../shadow", "not normalised"),

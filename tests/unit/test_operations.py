@@ -12,7 +12,7 @@ import pytest
 from master.core import operations
 from master.core.cluster import ClusterConfig, Node, WithdrawnFile, from_text, to_text
 from protocol.errors import Refused
-from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName, group_scope
+from protocol.names import ALL, VM_CAPABLE, ManagedPath, ScopeName, group_scope
 from protocol.operator_messages import (
     FileAdd,
     FileModify,
@@ -23,12 +23,11 @@ from protocol.operator_messages import (
     NodeModify,
     NodeRemove,
 )
-from tests.support.values import CONFIG_DATA, OTHER, PATH, a_config, a_file, a_node, a_public_key
+from tests.support.values import CONFIG_DATA, OTHER, PATH, SURROUNDINGS, a_config, a_file, a_node, a_public_key
 
 ANSWERS = (None, False, True)
 ROLE_FLAGS = ("master_candidate", "offline", "drained")
 FLAGS = (*ROLE_FLAGS, "master_capable", "vm_capable")
-BUILTIN = {CONFIG_DATA: MASTER_CANDIDATES}
 NOW = 100.0
 
 NEIGHBOURHOODS: dict[str, tuple[tuple[Node, ...], int]] = {
@@ -348,7 +347,9 @@ def test_a_group_in_use_is_not_removed() -> None:
 
 
 def add_file(config: ClusterConfig, path: str = PATH, scope: str = ALL, *, optional: bool = False) -> ClusterConfig:
-    return operations.add_file(config, FileAdd(path=path, scope=scope, optional=optional), builtin=BUILTIN, now=NOW)
+    return operations.add_file(
+        config, FileAdd(path=path, scope=scope, optional=optional), surroundings=SURROUNDINGS, now=NOW
+    )
 
 
 def test_a_file_is_added_in_path_order() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from master.core import operations
 from master.core.cluster import AncillaryFile, ClusterConfig, WithdrawnFile
-from master.core.plan import WITHDRAWALS_MAX, Publication, Source, builtin_files, managed_files, plan
+from master.core.plan import WITHDRAWALS_MAX, Publication, Source, plan
 from protocol.messages import FileEntry, Manifest, Withdrawal
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, Digest, ManagedPath, ScopeName
 from protocol.operator_messages import FileAdd, FileModify, FileRemove, GroupAdd
-from tests.support.values import CONFIG_DATA, OTHER, PATH, a_config, a_file, a_manifest, a_source, an_entry
+from tests.support.values import OTHER, PATH, SURROUNDINGS, a_config, a_file, a_manifest, a_source, an_entry
 
 ABSENT = Source("absent")
 UNSETTLED = Source("unsettled", reason="is being written on the master")
@@ -246,20 +246,6 @@ def test_a_new_term_publishes_everything_again() -> None:
     assert after.events == ()
 
 
-def test_config_data_is_managed_by_itself() -> None:
-    files = managed_files(a_config(files=[a_file("/var/lib/ganeti/z"), a_file()]), CONFIG_DATA)
-
-    assert files == (a_file(), a_file(CONFIG_DATA, MASTER_CANDIDATES), a_file("/var/lib/ganeti/z"))
-    assert builtin_files(CONFIG_DATA) == {CONFIG_DATA: MASTER_CANDIDATES}
-
-
-def test_a_listed_file_that_has_become_built_in_counts_once() -> None:
-    """The place of config.data is a setting; a path that was listed before may turn out to be it."""
-    files = managed_files(a_config(files=[a_file(CONFIG_DATA, ALL)]), CONFIG_DATA)
-
-    assert files == (a_file(CONFIG_DATA, MASTER_CANDIDATES),)
-
-
 def test_thousands_of_files_are_planned_in_well_under_a_second() -> None:
     """Not a measurement: a guard against a square in the number of files."""
     paths = [ManagedPath(f"/etc/many/{number:05}") for number in range(5000)]
@@ -323,7 +309,7 @@ def _step(config: ClusterConfig, sources: dict[ManagedPath, Source], step: tuple
         case "list", str() if is_listed:
             config = operations.modify_file(config, FileModify(path=path, scope=value), now=1.0)
         case "list", str():
-            config = operations.add_file(config, FileAdd(path=path, scope=value), builtin={}, now=1.0)
+            config = operations.add_file(config, FileAdd(path=path, scope=value), surroundings=SURROUNDINGS, now=1.0)
     return config
 
 

@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
+from master.core.ancillary import managed_files
 from master.core.cluster import ClusterConfig, Node, to_text
 from master.core.fleet import Fleet
-from master.core.plan import Publication, Source, managed_files, plan
+from master.core.plan import Publication, Source, plan
 from master.publisher import assignment_of
 from node_agent.core.reconcile import Found
 from protocol.errors import Refused, Unavailable
@@ -16,7 +17,7 @@ from tests.support.fake_disk import FakeDisk
 from tests.support.sim.bus import SimBus
 from tests.support.sim.scheduler import Job, Scheduler
 from tests.support.sim.watcher import History
-from tests.support.values import CONFIG_DATA, found_file
+from tests.support.values import CONFIG_DATA, SURROUNDINGS, found_file
 
 BEAT_S = 2.0
 PATROL_S = 10.0
@@ -160,7 +161,7 @@ class SimMaster:
             self._ring(manifest)
 
     def _plan(self) -> Publication:
-        files = managed_files(self.config, CONFIG_DATA)
+        files = managed_files(self.config, SURROUNDINGS).files
         sources = {file.path: self._read(file.path) for file in files}
         return plan(self.config, files, sources, self.manifests, generation=self._generation + 1)
 

@@ -12,7 +12,7 @@ from tests.support.sim.master import SimMaster, has_given_back
 from tests.support.sim.node import SimNode
 from tests.support.sim.scheduler import CALM, Scheduler, Trouble, Violation
 from tests.support.sim.watcher import History, Watcher
-from tests.support.values import CONFIG_DATA, a_config, a_file, a_node, found_as, found_file
+from tests.support.values import CONFIG_DATA, SURROUNDINGS, a_config, a_file, a_node, found_as, found_file
 
 PATHS = tuple(ManagedPath(f"/etc/{letter}") for letter in "abcde")
 OWN = ManagedPath("/etc/own")
@@ -226,7 +226,7 @@ class World:
         request = FileAdd(path=self.chance.choice(PATHS), scope=self.chance.choice(SCOPES))
         self._ask(
             f"file add {request.path} --scope {request.scope}",
-            lambda config, now: operations.add_file(config, request, builtin={CONFIG_DATA: MASTER_CANDIDATES}, now=now),
+            lambda config, now: operations.add_file(config, request, surroundings=SURROUNDINGS, now=now),
         )
 
     def _remove_file(self) -> None:

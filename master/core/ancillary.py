@@ -1,0 +1,153 @@
+"""Which files are managed, in which scope, and why: the one answer behind every manifest and `file explain`.
+
+The design text, Redistribute Config: the files of the cluster itself, what every enabled hypervisor asks for, and the
+administrator's list. A file is in one scope; who claims it first in that order has it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from master.core.cluster import AncillaryFile, ClusterConfig
+from master.core.hypervisors import Hypervisor
+from protocol.errors import Refused
+from protocol.messages import REASON_CHARS_MAX, FileError
+from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName
+
+ETC_HOSTS: Final = ManagedPath("/etc/hosts")
+MASTER_IP_SCRIPT: Final = ManagedPath("/etc/ganeti/scripts/master-ip-setup")
+
+CLUSTER_FILES: Final[Mapping[str, tuple[ScopeName, str]]] = {
+    "cluster-domain-secret": (ALL, "it signs what clusters tell each other"),
+    "hmac.key": (ALL, "it authenticates what nodes ask of the configuration daemon"),
+    "known_hosts": (ALL, "nodes know each other by it"),
+    "rapi.pem": (MASTER_CANDIDATES, "it is the remote API's certificate and key, which the next master needs"),
+    "rapi_users": (MASTER_CANDIDATES, "it holds the remote API's users and passwords, which the next master needs"),
+    "rapi/users": (MASTER_CANDIDATES, "it holds the remote API's users and passwords, which the next master needs"),
+}
+"""What lies beside config.data, by name. The design text has the rapi files on master candidates; Ganeti ships them to
+all nodes. It has `rapi_users`, Ganeti since 2.4 `rapi/users`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedFile(AncillaryFile):
+    """A file that is kept equal on every node of its scope, and why that is so."""
+
+    reason: str
+    """The end of a sentence that begins with "because"."""
+    is_builtin: bool = False
+    """The cluster or a hypervisor needs it: no operator has put it on a list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What decides beside the cluster config."""
+
+    config_data: ManagedPath
+    hypervisors: Mapping[str, Hypervisor]
+    """Every hypervisor there is, by name: Ganeti's own and those plugged in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ancillary:
+    """Every managed file in path order, and what is wrong with those who ask for files."""
+
+    files: tuple[ManagedFile, ...]
+    problems: tuple[FileError, ...]
+
+
+def managed_files(config: ClusterConfig, surroundings: Surroundings) -> Ancillary:
+    """Return what is to be kept, where; a second claim for another scope is a problem, and changes nothing."""
+    found: dict[ManagedPath, ManagedFile] = {}
+    problems = list(_hypervisor_problems(config, surroundings))
+    for claim in _claims(config, surroundings):
+        first = found.setdefault(claim.path, claim)
+        if first.scope != claim.scope:
+            problems.append(_problem(claim.path, claim.scope, _conflict(first, claim)))
+        elif first is not claim and not claim.is_builtin:
+            found[claim.path] = replace(first, optional=claim.optional, allow_empty=claim.allow_empty)
+    return Ancillary(tuple(sorted(found.values(), key=lambda file: file.path)), tuple(problems))
+
+
+def check_change(before: ClusterConfig, after: ClusterConfig, surroundings: Surroundings) -> None:
+    """Refuse a change that asks for what cannot be: an unknown hypervisor, one file in two scopes.
+
+    What was wrong before does not stand in the way of another change.
+    """
+    old = managed_files(before, surroundings).problems
+    for problem in managed_files(after, surroundings).problems:
+        if problem not in old:
+            raise Refused(f"{problem.path} {problem.reason}".lstrip())
+
+
+def builtin_file(config: ClusterConfig, path: ManagedPath, surroundings: Surroundings) -> ManagedFile | None:
+    """Return the file at a path if it is managed without being on a list."""
+    claims = _claims(config, surroundings)
+    return next((claim for claim in claims if claim.path == path and claim.is_builtin), None)
+
+
+def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
+    yield from _cluster_files(config, surroundings.config_data)
+    for hypervisor in _enabled(config, surroundings):
+        yield from _hypervisor_files(config, hypervisor)
+    for file in config.cluster.ancillary_files:
+        yield ManagedFile(
+            path=file.path,
+            scope=file.scope,
+            optional=file.optional,
+            allow_empty=file.allow_empty,
+            reason="it is on the administrator's list",
+        )
+
+
+def _cluster_files(config: ClusterConfig, config_data: ManagedPath) -> Iterator[ManagedFile]:
+    because = "it is the cluster config, from which a candidate becomes master"
+    yield ManagedFile(path=config_data, scope=MASTER_CANDIDATES, reason=because, is_builtin=True)
+    beside = config_data.rpartition("/")[0]
+    for name, (scope, reason) in CLUSTER_FILES.items():
+        yield _optional(ManagedPath(f"{beside}/{name}"), scope, reason)
+    if config.cluster.modify_etc_hosts:
+        yield _optional(ETC_HOSTS, ALL, "modify_etc_hosts is on")
+    if config.cluster.use_external_mip_script:
+        yield _optional(MASTER_IP_SCRIPT, ALL, "use_external_mip_script is on")
+
+
+def _hypervisor_files(config: ClusterConfig, hypervisor: Hypervisor) -> Iterator[ManagedFile]:
+    try:
+        wanted = dict(hypervisor.files_wanted(config.cluster.hvparams.get(hypervisor.name, {})))
+    except ValueError:
+        wanted = dict(hypervisor.files_wanted({}))  # `_hypervisor_problems` says what is wrong
+    for path, reason in wanted.items():
+        yield _optional(path, VM_CAPABLE, reason)
+
+
+def _hypervisor_problems(config: ClusterConfig, surroundings: Surroundings) -> Iterator[FileError]:
+    for name in config.cluster.enabled_hypervisors:
+        if name not in surroundings.hypervisors:
+            there_are = ", ".join(sorted(surroundings.hypervisors))
+            yield _problem("", VM_CAPABLE, f"hypervisor {name} is unknown; there are {there_are}")
+    for hypervisor in _enabled(config, surroundings):
+        try:
+            dict(hypervisor.files_wanted(config.cluster.hvparams.get(hypervisor.name, {})))
+        except ValueError as error:
+            yield _problem("", VM_CAPABLE, str(error))
+
+
+def _enabled(config: ClusterConfig, surroundings: Surroundings) -> list[Hypervisor]:
+    known = surroundings.hypervisors
+    return [known[name] for name in config.cluster.enabled_hypervisors if name in known]
+
+
+def _optional(path: ManagedPath, scope: ScopeName, reason: str) -> ManagedFile:
+    return ManagedFile(path=path, scope=scope, optional=True, reason=reason, is_builtin=True)
+
+
+def _problem(path: str, scope: ScopeName, reason: str) -> FileError:
+    return FileError(path=path, scope=scope, reason=reason[:REASON_CHARS_MAX])
+
+
+def _conflict(first: ManagedFile, claim: ManagedFile) -> str:
+    return (
+        f"cannot be in two scopes: it goes to {first.scope}, because {first.reason}, "
+        f"and to {claim.scope}, because {claim.reason}"
+    )

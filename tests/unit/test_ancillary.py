@@ -1,0 +1,205 @@
+"""master/core/ancillary.py: which file goes to which node, and why; all small clusters against a ten-line answer."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from master.core.ancillary import Surroundings, check_change, managed_files
+from master.core.cluster import ClusterConfig, Node
+from master.core.hypervisors import BUILT_IN, HvValue, Hypervisor
+from protocol.errors import Refused
+from protocol.messages import REASON_CHARS_MAX
+from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName
+from tests.support.values import CONFIG_DATA, PATH, SURROUNDINGS, a_config, a_file, a_node
+
+DATA = "/var/lib/ganeti"
+
+
+def with_hypervisors(
+    config: ClusterConfig, *names: str, hvparams: dict[str, dict[str, HvValue]] | None = None
+) -> ClusterConfig:
+    cluster = replace(config.cluster, enabled_hypervisors=names or ("fake",), hvparams=hvparams or {})
+    return replace(config, cluster=cluster)
+
+
+def scopes(config: ClusterConfig, surroundings: Surroundings = SURROUNDINGS) -> dict[str, ScopeName]:
+    return {str(file.path): file.scope for file in managed_files(config, surroundings).files}
+
+
+def reasons(config: ClusterConfig, surroundings: Surroundings = SURROUNDINGS) -> list[str]:
+    return [f"{problem.path} {problem.reason}".lstrip() for problem in managed_files(config, surroundings).problems]
+
+
+def test_the_clusters_own_files_are_in_the_scopes_of_the_design_text() -> None:
+    assert scopes(with_hypervisors(a_config())) == {
+        CONFIG_DATA: MASTER_CANDIDATES,
+        f"{DATA}/rapi.pem": MASTER_CANDIDATES,
+        f"{DATA}/rapi_users": MASTER_CANDIDATES,
+        f"{DATA}/rapi/users": MASTER_CANDIDATES,
+        f"{DATA}/cluster-domain-secret": ALL,
+        f"{DATA}/hmac.key": ALL,
+        f"{DATA}/known_hosts": ALL,
+    }
+
+
+def test_only_the_cluster_config_has_to_exist() -> None:
+    files = managed_files(with_hypervisors(a_config(), *BUILT_IN), SURROUNDINGS).files
+
+    assert [file.path for file in files if not file.optional] == [CONFIG_DATA]
+    assert all(file.is_builtin for file in files)
+
+
+def test_files_come_in_path_order_and_once() -> None:
+    config = with_hypervisors(a_config(files=[a_file("/var/lib/z"), a_file()]), "xen-hvm", "kvm", "xen-pvm")
+
+    paths = [file.path for file in managed_files(config, SURROUNDINGS).files]
+
+    assert paths == sorted(set(paths))
+    assert {PATH, "/var/lib/z", "/etc/xen/xl.conf"} <= set(paths)
+
+
+def test_the_clusters_files_lie_beside_config_data() -> None:
+    elsewhere = replace(SURROUNDINGS, config_data=ManagedPath("/srv/cluster/config.data"))
+
+    assert f"{DATA}/rapi.pem" not in scopes(a_config(), elsewhere)
+    assert scopes(a_config(), elsewhere)["/srv/cluster/rapi.pem"] == MASTER_CANDIDATES
+
+
+@pytest.mark.parametrize(
+    ("flag", "path"),
+    [("modify_etc_hosts", "/etc/hosts"), ("use_external_mip_script", "/etc/ganeti/scripts/master-ip-setup")],
+)
+def test_files_that_a_flag_of_the_cluster_asks_for(flag: str, path: str) -> None:
+    config = a_config()
+    with_flag = replace(config, cluster=replace(config.cluster, **{flag: True}))
+
+    assert path not in scopes(config)
+    assert scopes(with_flag)[path] == ALL
+
+
+def test_a_hypervisor_that_is_not_enabled_is_not_asked() -> None:
+    assert "/etc/xen/xl.conf" not in scopes(with_hypervisors(a_config(), "kvm"))
+    assert scopes(with_hypervisors(a_config(), "kvm", "xen-pvm"))["/etc/xen/xl.conf"] == VM_CAPABLE
+
+
+def test_a_hypervisor_that_was_plugged_in_is_asked_like_ours() -> None:
+    bhyve = Hypervisor(name="bhyve", files=(ManagedPath("/etc/bhyve.conf"),), file_parameters=("loader",))
+    plugged = replace(SURROUNDINGS, hypervisors={**BUILT_IN, "bhyve": bhyve})
+    config = with_hypervisors(a_config(), "bhyve", hvparams={"bhyve": {"loader": "/srv/loader"}})
+
+    assert {path: scope for path, scope in scopes(config, plugged).items() if scope == VM_CAPABLE} == {
+        "/etc/bhyve.conf": VM_CAPABLE,
+        "/srv/loader": VM_CAPABLE,
+    }
+
+
+def test_an_unknown_hypervisor_is_refused_and_named() -> None:
+    with pytest.raises(Refused, match="hypervisor qemu is unknown; there are chroot, fake, kvm, lxc, xen-hvm, xen-pvm"):
+        check_change(a_config(), with_hypervisors(a_config(), "kvm", "qemu"), SURROUNDINGS)
+
+
+def test_a_parameter_that_names_no_path_is_refused_and_the_other_files_stay() -> None:
+    broken = with_hypervisors(a_config(), "kvm", hvparams={"kvm": {"vnc_password_file": "secret"}})
+
+    with pytest.raises(Refused, match="vnc_password_file of hypervisor kvm: path 'secret' is not absolute"):
+        check_change(a_config(), broken, SURROUNDINGS)
+    assert scopes(broken) == scopes(with_hypervisors(a_config(), "kvm"))
+
+
+def test_a_file_in_two_scopes_is_refused_with_both_reasons() -> None:
+    listed = a_config(files=[a_file("/etc/xen/xl.conf", ALL)])
+
+    with pytest.raises(Refused) as refusal:
+        check_change(listed, with_hypervisors(listed, "xen-pvm"), SURROUNDINGS)
+
+    assert str(refusal.value) == (
+        "/etc/xen/xl.conf cannot be in two scopes: it goes to vm-capable, because the enabled hypervisor xen-pvm "
+        "needs it, and to all, because it is on the administrator's list"
+    )
+
+
+def test_what_was_wrong_before_does_not_stand_in_the_way() -> None:
+    """A config.data that came from elsewhere must be possible to put right, one change after the other."""
+    wrong = with_hypervisors(a_config(files=[a_file("/etc/xen/xl.conf", ALL)]), "xen-pvm", "qemu")
+
+    check_change(wrong, replace(wrong, serial_no=2), SURROUNDINGS)
+    assert len(reasons(wrong)) == 2
+    assert scopes(wrong)["/etc/xen/xl.conf"] == VM_CAPABLE
+
+
+def test_a_listed_file_that_a_hypervisor_wants_too_keeps_the_lists_settings() -> None:
+    config = with_hypervisors(a_config(files=[a_file("/etc/xen/xl.conf", VM_CAPABLE, allow_empty=True)]), "xen-pvm")
+
+    (file,) = [file for file in managed_files(config, SURROUNDINGS).files if file.path == "/etc/xen/xl.conf"]
+
+    assert (file.scope, file.optional, file.allow_empty, file.is_builtin) == (VM_CAPABLE, False, True, True)
+    assert reasons(config) == []
+
+
+def test_a_problem_is_never_longer_than_what_a_status_takes() -> None:
+    long = "/" + "x" * 250 + "/" + "y" * 250
+    config = with_hypervisors(
+        a_config(files=[a_file(long)]), "kvm", hvparams={"kvm": {"vnc_password_file": long, "x": "y"}}
+    )
+
+    assert all(len(reason) <= REASON_CHARS_MAX + len(long) + 1 for reason in reasons(config))
+    assert len(reasons(config)) == 1
+
+
+# ---- every small cluster
+
+
+ROLES = ("C", "R", "D", "O")
+
+
+def small_clusters() -> Iterable[ClusterConfig]:
+    """Every cluster of a master and two nodes: their roles, vm-capability and groups, and every set of hypervisors."""
+    kinds = [
+        (role, vm_capable, group) for role in ROLES for vm_capable in (True, False) for group in ("default", "rack")
+    ]
+    files = [
+        a_file("/etc/everywhere", ALL),
+        a_file("/etc/candidates", MASTER_CANDIDATES),
+        a_file("/etc/machines", VM_CAPABLE),
+        a_file("/etc/rack", ScopeName("group-rack")),
+    ]
+    enabled = [names for size in (1, 2) for names in itertools.combinations(sorted(BUILT_IN), size)]
+    for index, (first, second) in enumerate(itertools.product(kinds, repeat=2)):
+        nodes = [
+            a_node(name, role, vm_capable=vm_capable, group=group)
+            for name, (role, vm_capable, group) in (("node2", first), ("node3", second))
+        ]
+        config = a_config(*nodes, groups=("default", "rack"), files=files)
+        for names in enabled if index % 16 == 0 else enabled[index % len(enabled) :][:1]:
+            yield with_hypervisors(config, *names, hvparams={"kvm": {"vnc_password_file": "/etc/own"}})
+
+
+def expected_on(config: ClusterConfig, node: Node) -> set[str]:
+    """The ten-line answer: what the design text and table a.3 say, without looking at how it is worked out."""
+    xen = {"/etc/xen/scripts/vif-bridge", "/etc/xen/xend-config.sxp", "/etc/xen/xl.conf"}
+    vnc = {"/etc/ganeti/vnc-cluster-password"}
+    kvm = {"/etc/ganeti/kvm-vif-bridge", f"{DATA}/spice.pem", f"{DATA}/spice-ca.pem", "/etc/own"} | vnc
+    wanted = {"kvm": kvm, "xen-pvm": xen, "xen-hvm": xen | vnc}
+    files = {"/etc/everywhere", f"{DATA}/known_hosts", f"{DATA}/hmac.key", f"{DATA}/cluster-domain-secret"}
+    if node.master_candidate:
+        files |= {
+            "/etc/candidates",
+            CONFIG_DATA,
+            *(f"{DATA}/{name}" for name in ("rapi.pem", "rapi_users", "rapi/users")),
+        }
+    if node.vm_capable:
+        files |= {"/etc/machines"}.union(*(wanted.get(name, set()) for name in config.cluster.enabled_hypervisors))
+    return files | ({"/etc/rack"} if node.group == "uuid-group-rack" else set())
+
+
+def test_which_file_goes_to_which_node_in_every_small_cluster() -> None:
+    count = 0
+    for config in small_clusters():
+        files = managed_files(config, SURROUNDINGS).files
+        for node in config.nodes.values():
+            here = {str(file.path) for file in files if file.scope in config.scopes_of(node)}
+            assert here == expected_on(config, node), (node, config.cluster.enabled_hypervisors)
+            count += 1
+    assert count > 1000
