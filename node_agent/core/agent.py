@@ -121,13 +121,18 @@ class Agent:
         self._disk.pass_time(now_s)
         if now_s - self._reporter.reported_s >= self._beat_interval_s:
             self._reporter.is_due = True
-        return self._bus.pass_time(now_s)
+        effects = self._bus.pass_time(now_s)
+        if self._holdings.is_changed and not self._disk.is_busy:
+            effects += self._remember()
+        return effects
 
     def _advance(self) -> list[e.Effect]:
         """Start the next piece of work if none is under way; report, if there is something to say.
 
-        What the agent takes up is remembered before it acts on it or says so; which files it has written, when it has
-        said so. Costs nothing that grows with the number of files unless something happened to them.
+        What the agent takes up is remembered before it acts on it or says so. That it has done what it intended is
+        remembered with the next tick: until then the intent says enough for an agent that dies in between, and a
+        generation costs one write of the ledger. Costs nothing that grows with the number of files unless something
+        happened to them.
         """
         effects: list[e.Effect] = []
         if self._disk.is_unsettled and not self._disk.is_busy:
@@ -135,8 +140,6 @@ class Agent:
         if self._reporter.is_due and self._bus.is_connected:
             effects += self._remember() if self._has_taken_up_more() else []
             effects.append(self._report())
-        if self._holdings.is_changed and not self._disk.is_busy:
-            effects += self._remember()
         return effects
 
     def _work(self) -> list[e.Effect]:

@@ -223,7 +223,7 @@ class DiskSide:
     def _is_damaged(self, path: ManagedPath) -> bool:
         """True if the mesh has written this file, and something else is there now."""
         known, here = self._holdings.known.get(path), self._found.get(path)
-        return known is not None and here is not None and not known.is_intent and here.digest != known.digest
+        return known is not None and here is not None and not known.is_intent and not known.wrote(here.digest)
 
     def _settle(self) -> None:
         """Nothing is under way and nothing is left that could be done now: take stock."""

@@ -4,7 +4,6 @@ Before a write its intent is noted, so that an agent that dies in between knows 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from node_agent.core.reconcile import Found, Known, Wanted, Write
 from protocol.names import ManagedPath, ScopeName, is_secret
@@ -60,4 +59,5 @@ def _intended(write: Write, before: Known | None, here: Found) -> Known:
     if before is None or (before.is_intent and before.digest != here.digest):
         return Known(write.scope, write.entry.digest, is_intent=True)
     scope = write.scope if is_secret(write.scope) else before.scope
-    return replace(before, scope=scope, is_intent=False)
+    digest = here.digest if before.wrote(here.digest) else before.digest
+    return Known(scope, digest, next_digest=write.entry.digest)

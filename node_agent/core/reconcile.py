@@ -48,6 +48,12 @@ class Known:
     digest: Digest
     is_intent: bool = False
     """Noted before the write, not yet after it: the file is the mesh's only if it has this digest."""
+    next_digest: Digest = Digest("")
+    """Noted before a write over it: this content may be there as well, and is the mesh's."""
+
+    def wrote(self, content: Digest) -> bool:
+        """True if the mesh has written this content here, or may have."""
+        return content in (self.digest, self.next_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def _is_foreign(here: Found, want: Wanted, known: Known | None) -> bool:
     """True if overwriting would lose a content that did not come from the mesh (its own are in the history)."""
     if here.kind != "file" or here.digest == want.entry.digest or is_secret(want.scope):
         return False
-    return known is None or (known.digest != here.digest and not is_secret(known.scope))
+    return known is None or not (known.wrote(here.digest) or is_secret(known.scope))
 
 
 def _source_reason(here: Found) -> str:

@@ -38,6 +38,7 @@ def a_candidate() -> Rig:
 
 def test_what_is_published_comes_to_the_disk() -> None:
     rig = a_rig()
+    rig.tick()
 
     assert rig.disk.files == {PATH: found_as(an_entry())}
     assert rig.receipts == {ALL: 5}
@@ -322,6 +323,7 @@ def test_a_withdrawn_file_is_removed(purge: bool) -> None:
 
     rig.ring()
 
+    rig.tick()
     assert rig.disk.files == {}
     assert rig.disk.backups == ([] if purge else [(PATH, digest_of("content"))])
     assert rig.receipts == {ALL: 6}
@@ -469,6 +471,7 @@ def test_a_demoted_node_gives_secrets_back_and_keeps_no_copy() -> None:
     assert rig.disk.files.keys() == {PATH}
     assert rig.disk.backups == []
     assert (rig.status.serial, rig.status.holding, rig.receipts) == (2, (ALL,), {ALL: 1})
+    rig.tick()
     assert rig.memory.known.keys() == {PATH}
 
 

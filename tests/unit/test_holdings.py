@@ -13,8 +13,12 @@ KNOWN: list[Known | None] = [
         Known(scope, digest_of(content), is_intent)
         for scope, content, is_intent in itertools.product((ALL, MASTER_CANDIDATES), ("before", "new"), (False, True))
     ),
+    *(
+        Known(scope, digest_of("before"), next_digest=digest_of(content))
+        for scope, content in itertools.product((ALL, MASTER_CANDIDATES), ("new", "third"))
+    ),
 ]
-FOUND: list[Found] = [ABSENT, found_file("before"), found_file("by hand"), found_file("new")]
+FOUND: list[Found] = [ABSENT, found_file("before"), found_file("by hand"), found_file("new"), found_file("third")]
 
 
 def a_write(scope: ScopeName = ALL, content: str = "new") -> Write:
@@ -38,6 +42,14 @@ def test_after_a_crash_what_was_not_written_is_ours_if_it_was_before() -> None:
         was_ours = known is not None and is_ours(here, known)
         is_new_already = here == found_file("new")
         assert is_ours(here, intended(known, here, scope)) == (was_ours or is_new_already), (known, here)
+
+
+def test_after_a_crash_whichever_content_is_there_the_mesh_wrote_it() -> None:
+    """Otherwise it would be kept as a backup, as if it had been somebody else's."""
+    for known, here, scope in itertools.product(KNOWN, FOUND, (ALL, MASTER_CANDIDATES)):
+        after = intended(known, here, scope)
+        assert after.wrote(digest_of("new")), (known, here)
+        assert after.wrote(here.digest) or known is None or not known.wrote(here.digest), (known, here)
 
 
 def test_as_long_as_either_content_may_be_secret_it_is_treated_as_one() -> None:
