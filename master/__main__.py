@@ -17,6 +17,7 @@ from master.sources import Sources
 from master.store import Store
 from protocol import identity, readiness
 from protocol.errors import Refused
+from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
 
 CONFIGURATION_ERROR = 78
@@ -50,7 +51,7 @@ async def serve(settings: MasterSettings) -> None:
     sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
     daemon = MasterDaemon(settings, config, store, sources)
     bus = NatsMasterBus(
-        settings.server,
+        Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
         identity.read_seed(settings.system_seed_file),
         daemon.hear,

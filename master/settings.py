@@ -17,6 +17,8 @@ class MasterSettings:
     """What the master daemon needs to know before it can read anything else."""
 
     server: str
+    ca_file: Path
+    """The certificates of the authorities that may vouch for the server."""
     seed_file: Path
     system_seed_file: Path
     broker_nodes_file: Path
@@ -57,6 +59,7 @@ class OperatorSettings:
     """Where the operator's tool finds the mesh, and as whom."""
 
     server: str
+    ca_file: Path
     seed_file: Path
 
 

@@ -19,6 +19,7 @@ from node_agent.settings import AGENT_SETTINGS, PROTECTED_PATHS, AgentSettings, 
 from protocol import durable, identity, readiness
 from protocol.errors import Refused
 from protocol.nats_bus.agent import NatsAgentBus
+from protocol.nats_bus.clients import Endpoint
 
 CONFIGURATION_ERROR = 78
 """sysexits' EX_CONFIG: to start again does not help."""
@@ -62,7 +63,12 @@ async def serve(settings: AgentSettings) -> None:
         ),
     )
     daemon = AgentDaemon(settings, agent, files, ledger)
-    bus = NatsAgentBus(settings.server, identity.read_seed(settings.seed_file), settings.node, daemon.hear)
+    bus = NatsAgentBus(
+        Endpoint(settings.server, settings.ca_file),
+        identity.read_seed(settings.seed_file),
+        settings.node,
+        daemon.hear,
+    )
     running = asyncio.create_task(daemon.run(bus))
     connecting = asyncio.create_task(_connect(bus))
     stopping = asyncio.create_task(stop.wait())

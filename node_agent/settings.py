@@ -21,6 +21,8 @@ class AgentSettings:
 
     node: NodeName
     server: str
+    ca_file: Path
+    """The certificates of the authorities that may vouch for the server."""
     seed_file: Path
     root: Path = Path("/")
     """Below it lies every path the node speaks of."""

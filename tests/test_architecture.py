@@ -74,10 +74,13 @@ RULES = (
     Rule("master.cli.up", ("master.cli", "master.up", *PROTOCOL, "click"), ANY),
     Rule("master.cli.connect", ("master.cli", "master.settings", "protocol", "click")),
     Rule("master.cli", ("master.cli", "master.settings", *PROTOCOL, "click", "rich")),
+    Rule("master.certificates", ("protocol.durable", "protocol.errors", "cryptography")),
     Rule("master.up.mesh", ("master.up", "master.settings", "master.core", "master.store", "protocol")),
     Rule("master.up.broker", ("master.up", "protocol.errors", "protocol.nats_bus")),
     Rule("master.up.tethered", ()),
-    Rule("master.up", ("master.up", "master.settings", "master.core", "master.store", *PROTOCOL)),
+    Rule(
+        "master.up", ("master.up", "master.settings", "master.certificates", "master.core", "master.store", *PROTOCOL)
+    ),
     Rule("master.logs", ("structlog",)),
     Rule("master.settings", ("protocol.names", "protocol.settings_file")),
     Rule(
@@ -97,6 +100,7 @@ SOLE_IMPORTERS = {
     "watchfiles": "protocol.file_hints",
     "click": "master.cli",
     "rich": "master.cli",
+    "cryptography": "master.certificates",
     "importlib": "master.cli.lazy",
 }
 """One place to look at when one of these changes. (`importlib.metadata` only reads our version.)"""

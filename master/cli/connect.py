@@ -24,12 +24,12 @@ async def open_bus(directory: Path | None) -> AsyncIterator[OperatorBus]:
     # Imported here: the bus over NATS is most of what this command costs to start.
     from master.settings import OPERATOR_SETTINGS, OPERATOR_SETTINGS_FILE, operator_settings
     from protocol.identity import read_seed
-    from protocol.nats_bus import NatsOperatorBus
+    from protocol.nats_bus import Endpoint, NatsOperatorBus
 
     path = directory / OPERATOR_SETTINGS_FILE if directory else OPERATOR_SETTINGS
     _check_there(path, directory)
     settings = operator_settings(path)
-    bus = NatsOperatorBus(settings.server, read_seed(settings.seed_file))
+    bus = NatsOperatorBus(Endpoint(settings.server, settings.ca_file), read_seed(settings.seed_file))
     try:
         await bus.open()
         yield bus

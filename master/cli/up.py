@@ -73,7 +73,7 @@ def _ready_lines(summary: "Summary") -> list[str]:
     root = summary.directory / "nodes" / summary.master
     others = [node for node in summary.ready if node != summary.master]
     ready = f"{len(summary.ready)} of {summary.nodes}" if len(summary.ready) < summary.nodes else f"{summary.nodes}"
-    nats = f"nats --server {summary.url} --nkey {shlex.quote(str(summary.admin_seed))} stream ls"
+    nats = f"nats --context {shlex.quote(str(summary.nats_context))} stream ls"
     lines = [
         click.style(f"Cluster {summary.cluster_name} is up", fg="green", bold=True)
         + f": {ready} {'node' if summary.nodes == 1 else 'nodes'}, {summary.master} is the master.",

@@ -36,13 +36,16 @@ def render_server(
     master_key: str,
     admin_key: str,
     system_key: str,
+    certificate_file: str,
+    key_file: str,
     monitor_port: int | None = None,
     server_version: tuple[int, int, int] = SERVER_VERSION_SHIPPED,
 ) -> str:
     """Return the server's configuration file, complete but for the nodes.
 
-    `nodes_file` is relative to the directory of this file: the server has no other way to include one. The monitor
-    (plain HTTP, no passwords) is off unless it has a port, and then listens on `host` as well.
+    `nodes_file` is relative to the directory of this file: the server has no other way to include one. All other paths
+    are the server's own to resolve, so absolute ones. The monitor (plain HTTP, no passwords) is off unless it has a
+    port, and then listens on `host` as well.
     """
     if not server_name or _SPACE.search(server_name):
         raise ValueError(f"server name {server_name!r}: the server takes none with spaces")
@@ -55,6 +58,9 @@ def render_server(
         f"host: {_quoted(host)}",
         f"port: {port}",
         f"http: {_quoted(_address(host, monitor_port))}" if monitor_port is not None else "",
+        # A server that greeted first in plain text could be stripped of its TLS by anybody on the way.
+        f"tls {{ cert_file: {_quoted(certificate_file)}, key_file: {_quoted(key_file)}, "
+        'handshake_first: true, min_version: "1.3", timeout: 5 }',
         "max_payload: 1MB",
         f"max_control_line: {CONTROL_LINE_BYTES_MAX}",
         'write_deadline: "10s"',

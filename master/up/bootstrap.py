@@ -3,6 +3,7 @@
 Every step is durable and leaves alone what is there, so a start that was killed anywhere is completed by the next.
 """
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from master import certificates
+from master.certificates import Pair
 from master.core import broker_config
 from master.core.cluster import ClusterConfig, from_text, new_cluster
 from master.store import save_config
@@ -27,6 +30,7 @@ NODES_MAX: Final = 200
 POOL_SIZE_DEFAULT: Final = 1
 CLUSTER_NAME_DEFAULT: Final = "mesh"
 
+_CA_LINE = re.compile(r"(?m)^ca_file\s*=")
 _SERVER_LINE = re.compile(r"(?m)^server\s*=.*$")
 
 
@@ -120,6 +124,7 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     layout.make_directories()
     for directory in (layout.seed("master").parent, layout.broker_dir):
         durable.sweep(directory)
+    _certify(layout, marker)
     users = {user: identity.ensure_seed(layout.seed(user)) for user in ("master", "admin", "system")}
     layout.make_node_root(marker.master)
     durable.sweep(layout.config_data(marker.master).parent)
@@ -127,16 +132,22 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))
     _put(layout.broker_nodes, _nodes_text(config))
     _put(layout.broker_config, _broker_text(layout, marker, users, version))
-    operator = {"server": marker.url, "seed_file": os.path.relpath(layout.seed("admin"), layout.directory)}
+    operator = {
+        "server": marker.url,
+        "ca_file": os.path.relpath(layout.authority, layout.directory),
+        "seed_file": os.path.relpath(layout.seed("admin"), layout.directory),
+    }
+    _put(layout.nats_context, _nats_context_text(layout, marker))
     _put_settings(layout.operator_settings, "How `gnt-mesh --dir` reaches this mesh.", operator)
     return config
 
 
 def make_node(layout: Layout, node: str, url: str) -> str:
-    """Make a node's root, key and agent settings, where they are missing; return its public key."""
+    """Make a node's root, key, trust and agent settings, where they are missing; return its public key."""
     layout.make_node_root(node)
     durable.sweep(layout.agent_seed(node).parent)
     key = identity.ensure_seed(layout.agent_seed(node))
+    _put(layout.agent_authority(node), layout.authority.read_bytes(), mode=0o644)
     _put_settings(layout.settings(node, "agent"), "The agent of this node.", layout.agent_values(node, url))
     return key
 
@@ -166,6 +177,13 @@ def _first_config(layout: Layout, marker: Marker) -> ClusterConfig:
     return config
 
 
+def _certify(layout: Layout, marker: Marker) -> None:
+    """The authority's key and the server's stay here; nodes and operators know the authority by its certificate."""
+    authority = Pair(layout.authority_key, layout.authority)
+    certificates.ensure_authority(authority, marker.cluster_name)
+    certificates.ensure_server(Pair(layout.broker_key, layout.broker_certificate), authority, (HOST, "localhost"))
+
+
 def _nodes_text(config: ClusterConfig) -> bytes:
     """As the master writes it; it is not running now."""
     members = [(node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes()]
@@ -173,7 +191,7 @@ def _nodes_text(config: ClusterConfig) -> bytes:
 
 
 def _broker_text(layout: Layout, marker: Marker, users: Mapping[str, str], version: tuple[int, int, int]) -> bytes:
-    """The one file with an absolute path in it; so it is written anew at every start."""
+    """The one file with absolute paths in it; so it is written anew at every start."""
     try:
         text = broker_config.render_server(
             server_name=server_name(marker),
@@ -184,6 +202,8 @@ def _broker_text(layout: Layout, marker: Marker, users: Mapping[str, str], versi
             master_key=users["master"],
             admin_key=users["admin"],
             system_key=users["system"],
+            certificate_file=str(layout.broker_certificate),
+            key_file=str(layout.broker_key),
             server_version=version,
         )
     except ValueError as error:
@@ -191,16 +211,31 @@ def _broker_text(layout: Layout, marker: Marker, users: Mapping[str, str], versi
     return text.encode()
 
 
+def _nats_context_text(layout: Layout, marker: Marker) -> bytes:
+    """The command takes absolute paths alone, so this too is written anew at every start."""
+    context = {
+        "description": f"gnt-mesh {marker.cluster_name}, as administrator",
+        "url": marker.url,
+        "ca": str(layout.authority),
+        "tls_first": True,
+        "nkey": str(layout.seed("admin")),
+    }
+    return json.dumps(context, indent=2).encode() + b"\n"
+
+
 def _put_settings(path: Path, comment: str, values: Mapping[str, str | int]) -> None:
-    """Write a settings file; in one that is there only the server's address is ours to change."""
+    """Write a settings file; in one that is there the server's address and what is not mentioned are ours to set."""
     if not path.exists():
         _put(path, toml_text(comment, values))
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     line = f'server = "{values["server"]}"'
-    _put(path, _SERVER_LINE.sub(line, text, count=1).encode(errors="surrogateescape"))
+    text = _SERVER_LINE.sub(line, text, count=1)
+    if not _CA_LINE.search(text):  # made before the mesh spoke TLS
+        text = f'ca_file = "{values["ca_file"]}"\n{text}'
+    _put(path, text.encode(errors="surrogateescape"))
 
 
-def _put(path: Path, content: bytes) -> None:
+def _put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     if not path.exists() or path.read_bytes() != content:
-        durable.write_file(path, content)
+        durable.write_file(path, content, mode=mode)

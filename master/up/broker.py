@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Final
 
 from master.up.layout import BROKER, HOST
 from protocol.errors import Refused
-from protocol.nats_bus import SERVER_VERSION_MIN
+from protocol.nats_bus import SERVER_VERSION_MIN, trust
 
 INSTALL_HINT: Final = "pip install 'gnt-mesh[broker]'"
 
@@ -88,23 +89,24 @@ def is_free(port: int) -> bool:
         return True
 
 
-async def until_answering(port: int, server_name: str) -> None:
+async def until_answering(port: int, server_name: str, ca_file: Path) -> None:
     """Return once the server of this name greets on the port. Without end: who waits also watches the process."""
+    context = trust(ca_file)
     pause_s = PROBE_PAUSE_FIRST_S
-    while await _greeting(port) != server_name:
+    while await _greeting(port, context) != server_name:
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, PROBE_PAUSE_LONGEST_S)
 
 
-async def _greeting(port: int) -> str | None:
+async def _greeting(port: int, context: ssl.SSLContext) -> str | None:
     """Return the name in the INFO line that a nats-server begins with, None if there is no such line."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
+            reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
             try:
                 line = await reader.readline()
             finally:
-                writer.close()
+                writer.transport.abort()
         verb, _, rest = line.partition(b" ")
         return str(json.loads(rest)["server_name"]) if verb == b"INFO" else None
     except (OSError, TimeoutError, ValueError, KeyError, TypeError):

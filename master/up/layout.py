@@ -51,7 +51,7 @@ class Marker:
 
     @property
     def url(self) -> str:
-        return f"nats://{HOST}:{self.port}"
+        return f"tls://{HOST}:{self.port}"
 
     def name_of(self, number: int) -> NodeName:
         return node_name(f"{self.node_prefix}{number}")
@@ -91,12 +91,34 @@ class Layout:
         return self.directory / "keys" / f"{user}.nk"
 
     @property
+    def nats_context(self) -> Path:
+        """What the plain `nats` command needs to know: `nats --context FILE`."""
+        return self.directory / "nats-context.json"
+
+    @property
+    def authority_key(self) -> Path:
+        return self.directory / "keys" / "ca.key"
+
+    @property
+    def authority(self) -> Path:
+        """Its certificate: whoever connects to this mesh's server has a copy of it."""
+        return self.directory / "keys" / "ca.pem"
+
+    @property
     def broker_dir(self) -> Path:
         return self.directory / "broker"
 
     @property
     def broker_config(self) -> Path:
         return self.broker_dir / "nats-server.conf"
+
+    @property
+    def broker_key(self) -> Path:
+        return self.broker_dir / "server.key"
+
+    @property
+    def broker_certificate(self) -> Path:
+        return self.broker_dir / "server.pem"
 
     @property
     def broker_nodes(self) -> Path:
@@ -115,6 +137,9 @@ class Layout:
 
     def agent_seed(self, node: str) -> Path:
         return self.node_root(node) / _ETC / "agent.nk"
+
+    def agent_authority(self, node: str) -> Path:
+        return self.node_root(node) / _ETC / "ca.pem"
 
     def config_data(self, master: str) -> Path:
         return self.node_root(master) / _GANETI / "config.data"
@@ -148,6 +173,7 @@ class Layout:
         return {
             "node": node,
             "server": url,
+            "ca_file": "ca.pem",
             "seed_file": "agent.nk",
             "root": str(root),
             "state_dir": str(root / _STATE / "agent"),
@@ -158,6 +184,7 @@ class Layout:
         root, top = Path("../.."), Path("../../../..")
         return {
             "server": url,
+            "ca_file": str(top / "keys" / "ca.pem"),
             "seed_file": str(top / "keys" / "master.nk"),
             "system_seed_file": str(top / "keys" / "system.nk"),
             "broker_nodes_file": str(top / "broker" / NODES_FILE),

@@ -20,7 +20,7 @@ from master.up.supervisor import Supervisor
 from protocol import identity, readiness
 from protocol.errors import Unavailable
 from protocol.names import NodeName
-from protocol.nats_bus import NatsOperatorBus
+from protocol.nats_bus import Endpoint, NatsOperatorBus
 
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -41,7 +41,7 @@ class Summary:
     nodes: int
     ready: tuple[str, ...]
     """The nodes whose agents are."""
-    admin_seed: Path
+    nats_context: Path
 
 
 class Terminal(Protocol):
@@ -130,7 +130,8 @@ async def _bring_up(mesh: Mesh, to_add: tuple[NodeName, ...], supervisor: Superv
     """Start everything in order, tell when it is ready, then follow the cluster's list of nodes for ever."""
     await supervisor.start(broker_program(mesh)).until_ready()
     await supervisor.start(master_program(mesh)).until_ready()
-    bus = NatsOperatorBus(mesh.marker.url, identity.read_seed(mesh.layout.seed("admin")), name="gnt-mesh-up")
+    endpoint = Endpoint(mesh.marker.url, mesh.layout.authority)
+    bus = NatsOperatorBus(endpoint, identity.read_seed(mesh.layout.seed("admin")), name="gnt-mesh-up")
     try:
         await _connect(bus)
         home = LocalHome(mesh, supervisor)
@@ -162,5 +163,5 @@ def _summary(mesh: Mesh, ready: tuple[str, ...], nodes: int) -> Summary:
         url=mesh.marker.url,
         nodes=nodes,
         ready=ready,
-        admin_seed=mesh.layout.seed("admin"),
+        nats_context=mesh.layout.nats_context,
     )

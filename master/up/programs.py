@@ -31,7 +31,7 @@ def broker_program(mesh: Mesh) -> Program:
         argv=(str(mesh.server.path), "-c", str(mesh.layout.broker_config)),
         log=mesh.layout.log(BROKER),
         pid_file=mesh.layout.pid_file(BROKER),
-        probe=lambda: until_answering(mesh.marker.port, server_name(mesh.marker)),
+        probe=lambda: until_answering(mesh.marker.port, server_name(mesh.marker), mesh.layout.authority),
         gives_up_early=True,
         is_vital=True,
     )

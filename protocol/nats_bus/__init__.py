@@ -6,8 +6,8 @@ get. streams: the layout of JetStream. envelopes: what is checked of every messa
 """
 
 from protocol.nats_bus.agent import NatsAgentBus
-from protocol.nats_bus.clients import SERVER_VERSION_MIN, Address
+from protocol.nats_bus.clients import SERVER_VERSION_MIN, Address, Endpoint, trust
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.nats_bus.operator import NatsOperatorBus
 
-__all__ = ["SERVER_VERSION_MIN", "Address", "NatsAgentBus", "NatsMasterBus", "NatsOperatorBus"]
+__all__ = ["SERVER_VERSION_MIN", "Address", "Endpoint", "NatsAgentBus", "NatsMasterBus", "NatsOperatorBus", "trust"]

@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct, envelopes
-from protocol.nats_bus.clients import Address
+from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.inspection import NodeService
 
@@ -36,8 +36,8 @@ CHUNKS_IN_FLIGHT = 4
 class NatsAgentBus:
     """Implements `AgentBus`. `open` returns when connected for the first time."""
 
-    def __init__(self, url: str, seed: str, node: NodeName, hear: Callable[[AgentEvent], None]) -> None:
-        address = Address(url, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
+    def __init__(self, endpoint: Endpoint, seed: str, node: NodeName, hear: Callable[[AgentEvent], None]) -> None:
+        address = Address(endpoint, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
         self._node = node
         self._hear = hear
         self._scopes: tuple[ScopeName, ...] = ()

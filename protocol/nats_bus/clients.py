@@ -9,10 +9,13 @@ not closed.
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import nats.errors
@@ -34,24 +37,55 @@ UNREAD_TIMEOUT_S: Final = 30
 """What the peer has not taken for so long, it never will."""
 
 logging.getLogger("nats").setLevel(logging.CRITICAL)
+# CPython 3.11 says this whenever a TLS connection ends; it means nothing.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the server is, and the certificates of the authorities that may vouch for it."""
+
+    url: str
+    ca_file: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where the server is and who we are on it."""
 
-    url: str
+    endpoint: Endpoint
     seed: str
     name: str
     inbox_prefix: str
+
+    @property
+    def url(self) -> str:
+        return self.endpoint.url
 
     def __repr__(self) -> str:
         return f"Address({self.url!r}, name={self.name!r})"
 
 
+def trust(ca_file: Path) -> ssl.SSLContext:
+    """Return what a server has to satisfy: TLS 1.3, the name in its certificate, one of these authorities, no other.
+
+    Refused if the file is none.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise Refused(f"{ca_file}: not the certificates of an authority") from error
+    except OSError as error:
+        raise Refused(f"{ca_file}: cannot read whom to trust: {os.strerror(error.errno or 0)}") from error
+    return context
+
+
 async def connect(
     client: Client,
     address: Address,
+    trusted: ssl.SSLContext,
     *,
     failed: Callable[[Exception], Awaitable[None]],
     lost: Callable[[], Awaitable[None]],
@@ -63,6 +97,8 @@ async def connect(
         address.url,
         name=address.name,
         nkeys_seed_str=address.seed,
+        tls=trusted,
+        tls_handshake_first=True,  # who waits for the server's greeting first can be talked out of TLS by anybody
         inbox_prefix=address.inbox_prefix,
         max_reconnect_attempts=-1,
         reconnect_time_wait=pause_s(),  # type: ignore[arg-type]  # a float serves as well
@@ -119,6 +155,10 @@ def text_of(error: BaseException) -> str:
     text = str(error).removeprefix("nats: ").strip("'\"")
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not believed: {error.verify_message.lower()}"
+    if isinstance(error, ssl.SSLError | ssl.CertificateError):
+        return "the server does not speak TLS as it should"
     return text or type(error).__name__
 
 

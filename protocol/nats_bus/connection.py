@@ -7,6 +7,7 @@ subscribes again. Foreign exceptions end here: what leaves is `Unavailable`, or 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from ssl import SSLContext
 from typing import Final
 
 import nats.errors
@@ -128,10 +129,11 @@ class Connection:
             await asyncio.sleep(clients.pause_s())
 
     async def _build(self) -> None:
+        trusted = clients.trust(self._address.endpoint.ca_file)
         client = Client()
         requests = Requests(client, self._address.inbox_prefix)
         try:
-            await self._connect(client)
+            await self._connect(client, trusted)
             clients.require_version(client, self._address.url)
             await requests.start()
             await self._prepare(client)
@@ -149,7 +151,7 @@ class Connection:
         if client.is_connected:
             self._tell_up()
 
-    async def _connect(self, client: Client) -> None:
+    async def _connect(self, client: Client, trusted: SSLContext) -> None:
         async def failed(error: Exception) -> None:
             self._on_error(client, error)
 
@@ -162,7 +164,9 @@ class Connection:
         async def closed() -> None:
             self._on_closed(client)
 
-        await clients.connect(client, self._address, failed=failed, lost=lost, reconnected=reconnected, closed=closed)
+        await clients.connect(
+            client, self._address, trusted, failed=failed, lost=lost, reconnected=reconnected, closed=closed
+        )
 
     def _on_error(self, client: Client, error: Exception) -> None:
         if not isinstance(error, (nats.errors.Error, OSError)):

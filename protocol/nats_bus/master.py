@@ -37,7 +37,7 @@ from protocol.messages import (
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct, envelopes, streams
 from protocol.nats_bus.api_service import ApiService
-from protocol.nats_bus.clients import Address
+from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 
 CHUNKS_IN_FLIGHT = 8
@@ -47,19 +47,19 @@ class NatsMasterBus:
     """Implements `MasterBus`. `open` returns when connected for the first time."""
 
     def __init__(
-        self, url: str, seed: str, system_seed: str, hear: Callable[[MasterEvent], None], *, version: str
+        self, endpoint: Endpoint, seed: str, system_seed: str, hear: Callable[[MasterEvent], None], *, version: str
     ) -> None:
         self._hear = hear
         self._stored: dict[ScopeName, dict[Digest, int]] = {}
         self._api = ApiService(version)
         self._connection = Connection(
-            Address(url, seed, "gnt-mesh-master", "_INBOX_master"),
+            Address(endpoint, seed, "gnt-mesh-master", "_INBOX_master"),
             prepare=self._prepare,
             changed=self._changed,
             complained=lambda reason: None,
         )
         self._system = Connection(
-            Address(url, system_seed, "gnt-mesh-master (system)", "_INBOX_master"),
+            Address(endpoint, system_seed, "gnt-mesh-master (system)", "_INBOX_master"),
             prepare=self._prepare_system,
             changed=lambda connected, reason: None,
             complained=lambda reason: None,

@@ -12,7 +12,7 @@ from protocol import codec, subjects
 from protocol.bus import Reply
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.nats_bus.api_service import REFUSED
-from protocol.nats_bus.clients import Address
+from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import NobodyAnswers, header
 
@@ -25,10 +25,10 @@ ASK_AGAIN_S: Final = 0.1
 class NatsOperatorBus:
     """Implements `OperatorBus`."""
 
-    def __init__(self, url: str, seed: str, name: str = "gnt-mesh") -> None:
+    def __init__(self, endpoint: Endpoint, seed: str, name: str = "gnt-mesh") -> None:
         self._rung = asyncio.Event()
         self._connection = Connection(
-            Address(url, seed, name, "_INBOX_operator"),
+            Address(endpoint, seed, name, "_INBOX_operator"),
             prepare=self._prepare,
             changed=lambda connected, reason: self._rung.set(),
             complained=lambda reason: None,

@@ -16,13 +16,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from master import certificates
+from master.certificates import Pair
 from master.core import broker_config
 from master.core.cluster import AncillaryFile, new_cluster, with_cluster
 from master.store import save_config
 from protocol import durable, identity
 from protocol.errors import Unavailable
 from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, NodeName, ScopeName
-from protocol.nats_bus.operator import NatsOperatorBus
+from protocol.nats_bus import Endpoint, NatsOperatorBus
 from protocol.operator_messages import Goal, WaitReply, WaitRequest
 from tests.benchmarks.child import Child
 from tests.benchmarks.tap import STEP_TIMEOUT_S, Receipts
@@ -54,14 +56,16 @@ class Mesh:
     def __init__(self, directory: Path, shape: Shape) -> None:
         self.directory = directory
         self.shape = shape
-        self.port = _free_port()
+        self._authority = Pair(directory / "keys/ca.key", directory / "keys/ca.pem")
+        self.endpoint = Endpoint(f"tls://127.0.0.1:{_free_port()}", self._authority.certificate)
         self.master_node = NodeName("node1")
         self.receivers = tuple(NodeName(f"node{number}") for number in range(2, shape.receivers + 2))
         keys = {name: directory / f"keys/{name}.nk" for name in ("master", "system", "admin")}
         self._public = {name: identity.ensure_seed(path) for name, path in keys.items()}
+        certificates.ensure_authority(self._authority, "bench")
         self.admin_seed = identity.read_seed(keys["admin"])
-        self.receipts = Receipts(self.port, self.admin_seed)
-        self.operator = NatsOperatorBus(f"nats://127.0.0.1:{self.port}", self.admin_seed, "bench")
+        self.receipts = Receipts(self.endpoint, self.admin_seed)
+        self.operator = NatsOperatorBus(self.endpoint, self.admin_seed, "bench")
         self._write_files()
         server = Path(sys.prefix) / "bin" / "nats-server"
         self.broker = self._child(
@@ -169,28 +173,34 @@ class Mesh:
         save_config(self.on_disk(self.master_node, CONFIG_DATA), config)
 
     def _write_settings(self) -> None:
-        url = f"nats://127.0.0.1:{self.port}"
+        url, ca_file = self.endpoint.url, self.endpoint.ca_file
         master = self.root(self.master_node)
         (self.directory / "master.toml").write_text(
-            f'server = "{url}"\nseed_file = "keys/master.nk"\nsystem_seed_file = "keys/system.nk"\n'
+            f'server = "{url}"\nca_file = "{ca_file}"\nseed_file = "keys/master.nk"\n'
+            f'system_seed_file = "keys/system.nk"\n'
             f'broker_nodes_file = "broker/nodes.conf"\nroot = "{master}"\n'
             f'state_dir = "{master}/var/lib/gnt-mesh/master"\n'
         )
         for node in self.nodes:
             (self.root(node) / "etc/gnt-mesh/agent.toml").write_text(
-                f'node = "{node}"\nserver = "{url}"\nseed_file = "agent.nk"\nroot = "{self.root(node)}"\n'
+                f'node = "{node}"\nserver = "{url}"\nca_file = "{ca_file}"\nseed_file = "agent.nk"\n'
+                f'root = "{self.root(node)}"\n'
                 f'state_dir = "{self.root(node)}/var/lib/gnt-mesh/agent"\n'
             )
+        certificate = Pair(self._broker / "server.key", self._broker / "server.pem")
+        certificates.ensure_server(certificate, self._authority, ("127.0.0.1",))
         durable.write_file(self._broker / "nodes.conf", broker_config.render_nodes([]).encode())
         text = broker_config.render_server(
             server_name="bench",
             host="127.0.0.1",
-            port=self.port,
+            port=int(url.rpartition(":")[2]),
             store_dir=str(self._broker / "store"),
             nodes_file="nodes.conf",
             master_key=self._public["master"],
             admin_key=self._public["admin"],
             system_key=self._public["system"],
+            certificate_file=str(certificate.certificate),
+            key_file=str(certificate.key),
         )
         durable.write_file(self._broker / "server.conf", text.encode())
 

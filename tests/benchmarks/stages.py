@@ -93,7 +93,7 @@ async def _tracing(mesh: Mesh, seen: list[Seen]) -> AsyncIterator[None]:
             seen.append(Seen(heard.at_ns, what))
 
     over = ["mesh.>", "$JS.API.DIRECT.GET.>"]
-    tap = Tap(mesh.port, mesh.admin_seed, hear, over)
+    tap = Tap(mesh.endpoint, mesh.admin_seed, hear, over)
     await tap.open()
     loop = asyncio.get_running_loop()
     watched = _watched(mesh)

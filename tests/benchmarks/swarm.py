@@ -22,6 +22,7 @@ from node_agent.ledger import Ledger
 from node_agent.settings import AgentSettings, agent_settings
 from protocol import identity
 from protocol.nats_bus.agent import NatsAgentBus
+from protocol.nats_bus.clients import Endpoint
 
 THREADS_MAX = 32
 """For all agents together: as many of their disk operations are under way at once."""
@@ -61,7 +62,12 @@ async def _agent(settings: AgentSettings) -> None:
     version = importlib.metadata.version("gnt-mesh")
     agent = Agent(settings.node, boot=secrets.token_hex(8), version=version, memory=memory, timing=timing)
     daemon = AgentDaemon(settings, agent, files, ledger)
-    bus = NatsAgentBus(settings.server, identity.read_seed(settings.seed_file), settings.node, daemon.hear)
+    bus = NatsAgentBus(
+        Endpoint(settings.server, settings.ca_file),
+        identity.read_seed(settings.seed_file),
+        settings.node,
+        daemon.hear,
+    )
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(daemon.run(bus))

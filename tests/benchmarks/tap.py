@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import nkeys
 
 from protocol import codec, subjects
 from protocol.messages import Status
 from protocol.names import NodeName, ScopeName
+from protocol.nats_bus import Endpoint, trust
 
 CONNECT_PAUSE_S = 0.005
 STEP_TIMEOUT_S = 60.0
@@ -33,8 +35,9 @@ class Heard:
 class Tap:
     """Subscriptions that survive the server's death: while there is none, it is tried again every few milliseconds."""
 
-    def __init__(self, port: int, seed: str, hear: Callable[[Heard], None], over: Sequence[str]) -> None:
-        self._port = port
+    def __init__(self, endpoint: Endpoint, seed: str, hear: Callable[[Heard], None], over: Sequence[str]) -> None:
+        self._port = urlsplit(endpoint.url).port
+        self._trust = trust(endpoint.ca_file)
         self._seed = seed
         self._hear = hear
         self._over = over
@@ -60,7 +63,7 @@ class Tap:
             await asyncio.sleep(CONNECT_PAUSE_S)
 
     async def _read(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._trust)
         try:
             info = json.loads((await reader.readline()).removeprefix(b"INFO "))
             writer.write(self._greeting(info["nonce"]))
@@ -104,8 +107,8 @@ class Tap:
 class Receipts:
     """Who has said to hold what, and when it said so first."""
 
-    def __init__(self, port: int, seed: str) -> None:
-        self._tap = Tap(port, seed, self._take, [subjects.STATUS_ALL])
+    def __init__(self, endpoint: Endpoint, seed: str) -> None:
+        self._tap = Tap(endpoint, seed, self._take, [subjects.STATUS_ALL])
         self._arrived: list[tuple[int, NodeName, dict[ScopeName, int]]] = []
         self._statuses: dict[NodeName, Status] = {}
         self._more = asyncio.Event()

@@ -148,18 +148,20 @@ class NatsHarness:
     async def master(self) -> tuple[MasterBus, Ears]:
         ears = Ears()
         keys = self.server.keys
-        await self._opened(master := NatsMasterBus(self.server.url, keys.master, keys.system, ears, version="1.2.3"))
+        await self._opened(
+            master := NatsMasterBus(self.server.endpoint, keys.master, keys.system, ears, version="1.2.3")
+        )
         await ears.next(Connected)
         return master, ears
 
     async def agent(self, node: NodeName) -> tuple[AgentBus, Ears]:
         ears = Ears()
-        await self._opened(agent := NatsAgentBus(self.server.url, self.server.node_seed(node), node, ears))
+        await self._opened(agent := NatsAgentBus(self.server.endpoint, self.server.node_seed(node), node, ears))
         await ears.next(Connected)
         return agent, ears
 
     async def operator(self) -> OperatorBus:
-        await self._opened(operator := NatsOperatorBus(self.server.url, self.server.keys.admin))
+        await self._opened(operator := NatsOperatorBus(self.server.endpoint, self.server.keys.admin))
         return operator
 
     async def raw(self, seed: str, prefix: str = "_INBOX_raw") -> Connection:
@@ -168,7 +170,7 @@ class NatsHarness:
         async def prepare(client: object) -> None: ...
 
         connection = Connection(
-            Address(self.server.url, seed, "raw", prefix),
+            Address(self.server.endpoint, seed, "raw", prefix),
             prepare=prepare,
             changed=lambda connected, reason: None,
             complained=lambda reason: None,

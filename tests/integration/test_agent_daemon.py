@@ -72,7 +72,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     root = tmp_path / "root"
     root.mkdir()
     settings = AgentSettings(
-        node=NODE, server="", seed_file=tmp_path, root=root, state_dir=tmp_path / "state", watch_step_ms=50
+        node=NODE,
+        server="",
+        ca_file=tmp_path,
+        seed_file=tmp_path,
+        root=root,
+        state_dir=tmp_path / "state",
+        watch_step_ms=50,
     )
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
@@ -82,12 +88,14 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     heard: asyncio.Queue[MasterEvent] = asyncio.Queue()
     async with broker(tmp_path / "broker") as server:
         server.set_nodes({NODE: [ALL]})
-        master = NatsMasterBus(server.url, server.keys.master, server.keys.system, heard.put_nowait, version="0.0.0")
+        master = NatsMasterBus(
+            server.endpoint, server.keys.master, server.keys.system, heard.put_nowait, version="0.0.0"
+        )
         await master.open()
         await master.prepare([ALL])
         await master.reload_broker()
         await master.assign(Assignment(node=NODE, epoch=1, serial=1, scopes=(ALL,)))
-        bus = NatsAgentBus(server.url, server.node_seed(NODE), NODE, daemon.hear)
+        bus = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, daemon.hear)
         Ledger(tmp_path / "state").open()
         running = asyncio.create_task(daemon.run(bus))
         await bus.open()

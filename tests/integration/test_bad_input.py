@@ -40,7 +40,7 @@ def refused_by(mesh: RunningMesh, node: str) -> int:
     return next(int(entry["refused"]["count"]) for entry in status["nodes"] if entry["name"] == node)
 
 
-def manifest_with(path: str) -> bytes:
+def manifest_with(path: str, generation: int) -> bytes:
     """A manifest of a much later generation, as if the master had gone mad."""
     fields = {
         "path": path,
@@ -53,13 +53,13 @@ def manifest_with(path: str) -> bytes:
     }
     import msgpack
 
-    good = codec.encode(Manifest(scope=ALL, epoch=1, generation=10**6))
+    good = codec.encode(Manifest(scope=ALL, epoch=1, generation=generation))
     body = msgpack.unpackb(good)
     body["files"] = [fields]
     return bytes(msgpack.packb(body))
 
 
-def head_of(encoded: bytes, *, generation: int = 10**6) -> bytes:
+def head_of(encoded: bytes, *, generation: int) -> bytes:
     import hashlib
 
     digest = Digest(hashlib.sha256(encoded).hexdigest())
@@ -108,9 +108,11 @@ def test_a_status_that_claims_another_nodes_name_is_refused(mesh: RunningMesh) -
 )
 def test_a_manifest_with_an_impossible_path_is_refused_whole(mesh: RunningMesh, path: str) -> None:
     before = refused_by(mesh, "node2")
-    bell = codec.encode(ScopeBell(scope=ALL, epoch=1, generation=10**6))
+    generation = 10**6 * (before + 1)  # beyond what the master may have gone to since the last one
+    bell = codec.encode(ScopeBell(scope=ALL, epoch=1, generation=generation))
+    head = head_of(manifest_with(path, generation), generation=generation)
 
-    publish(mesh.dir, [("mesh.manifest.all", head_of(manifest_with(path))), ("mesh.bell.scope.all", bell)])
+    publish(mesh.dir, [("mesh.manifest.all", head), ("mesh.bell.scope.all", bell)])
 
     until(lambda: refused_by(mesh, "node2") > before, near=mesh.dir)
     put(mesh, "good", f"after {path!r}\n")

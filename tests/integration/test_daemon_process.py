@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from master import certificates
+from master.certificates import Pair
 from protocol import identity
 from tests.support.old_server import old_server
 
@@ -20,9 +22,11 @@ from tests.support.old_server import old_server
 def settings(tmp_path: Path) -> Path:
     """An agent's settings that point at nobody."""
     identity.ensure_seed(tmp_path / "agent.nk")
+    certificates.ensure_authority(Pair(tmp_path / "ca.key", tmp_path / "ca.pem"), "nobody")
     file = tmp_path / "agent.toml"
     file.write_text(
-        'node = "node2"\nserver = "nats://127.0.0.1:1"\nseed_file = "agent.nk"\nroot = "root"\nstate_dir = "state"\n'
+        'node = "node2"\nserver = "tls://127.0.0.1:1"\nca_file = "ca.pem"\nseed_file = "agent.nk"\n'
+        'root = "root"\nstate_dir = "state"\n'
     )
     return file
 
@@ -79,8 +83,11 @@ def test_a_signal_ends_it_in_order_also_while_no_server_answers(settings: Path, 
         ("node = 7", "node"),
         ("nonsense = 1", "unknown setting 'nonsense'"),
         ("node = ", "not valid TOML"),
-        ('node = "a_b"\nserver = ""\nseed_file = "agent.nk"', "a_b"),
-        ('node = "n"\nserver = ""\nseed_file = "none.nk"\nstate_dir = "state"\nroot = "root"', "none.nk"),
+        ('node = "a_b"\nserver = ""\nca_file = "ca.pem"\nseed_file = "agent.nk"', "a_b"),
+        (
+            'node = "n"\nserver = ""\nca_file = "ca.pem"\nseed_file = "none.nk"\nstate_dir = "state"\nroot = "root"',
+            "none.nk",
+        ),
     ],
 )
 def test_settings_at_fault_end_it_with_78_and_one_sentence(settings: Path, text: str, says: str) -> None:
@@ -124,8 +131,9 @@ def test_leftovers_of_a_killed_write_are_swept_at_the_start(settings: Path) -> N
 
 async def test_a_server_that_is_too_old_is_refused_at_the_start(settings: Path) -> None:
     """Design, D6: below 2.12.7 by its version, not by what fails later."""
-    async with old_server("2.10.26") as server:
-        settings.write_text(settings.read_text().replace("nats://127.0.0.1:1", server.url))
+    authority = Pair(settings.parent / "ca.key", settings.parent / "ca.pem")
+    async with old_server("2.10.26", settings.parent, authority=authority) as server:
+        settings.write_text(settings.read_text().replace("tls://127.0.0.1:1", server.endpoint.url))
         command = [sys.executable, "-m", "node_agent", "--settings", str(settings)]
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
         _, errors = await asyncio.wait_for(process.communicate(), 30)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,12 +38,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
 
 @pytest.fixture(scope="module")
 def nats(mesh: RunningMesh) -> Nats:
-    settings = tomllib.loads((mesh.dir / "operator.toml").read_text())
     environment = {
         "PATH": f"{Path(shutil.which('gnt-mesh') or REPOSITORY / '.venv/bin/gnt-mesh').parent}:{os.environ['PATH']}",
         "HOME": str(mesh.dir),
-        "NATS_URL": settings["server"],
-        "NATS_NKEY": str(mesh.dir / settings["seed_file"]),
+        "NATS_CONTEXT": str(mesh.dir / "nats-context.json"),
     }
 
     def run(*arguments: str) -> str:

@@ -76,6 +76,7 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
     root = tmp_path / "root"
     settings = MasterSettings(
         server=server.url,
+        ca_file=server.endpoint.ca_file,
         seed_file=tmp_path,
         system_seed_file=tmp_path,
         broker_nodes_file=tmp_path / "unused.conf",
@@ -87,8 +88,8 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
     config = store.open()
     sources = Sources(root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
     daemon = MasterDaemon(settings, config, store, sources)
-    bus = NatsMasterBus(server.url, server.keys.master, server.keys.system, daemon.hear, version="0.0.0")
-    node = NatsAgentBus(server.url, server.node_seed(NODE), NODE, lambda event: None)
+    bus = NatsMasterBus(server.endpoint, server.keys.master, server.keys.system, daemon.hear, version="0.0.0")
+    node = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, lambda event: None)
     served = asyncio.Event()
 
     async def serve() -> None:

@@ -48,9 +48,14 @@ def test_everything_runs_and_the_terminal_says_what_to_do_next(mesh: RunningMesh
     ]
     running = {mesh.pid(name) for name in ("nats-server", "master", "node1", "node2")}
     assert set(processes_of(mesh.dir)) == running
-    url = re.search(r"nats://127\.0\.0\.1:\d+", mesh.up.output)
+    url = re.search(r"tls://127\.0\.0\.1:\d+", mesh.up.output)
     assert url
-    for expected in (f"{mesh.dir}/nodes/node1/etc/", "status", f"--nkey {mesh.dir}/keys/admin.nk", "Ctrl-C ends it"):
+    for expected in (
+        f"{mesh.dir}/nodes/node1/etc/",
+        "status",
+        f"--context {mesh.dir}/nats-context.json",
+        "Ctrl-C ends it",
+    ):
         assert expected in mesh.up.output
 
 
@@ -62,7 +67,7 @@ def test_an_edit_on_the_master_arrives_on_the_other_node(mesh: RunningMesh) -> N
 
 
 def test_it_listens_on_this_machine_only(mesh: RunningMesh) -> None:
-    port = int(mesh.up.output.split("nats://127.0.0.1:")[1].split()[0])
+    port = int(mesh.up.output.split("tls://127.0.0.1:")[1].split()[0])
     listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from master import certificates
+from master.certificates import Pair
 from master.core import broker_config
 from protocol import durable, identity
 from protocol.names import NodeName, ScopeName
+from protocol.nats_bus import Endpoint
 
 SERVER = Path(sys.prefix) / "bin" / "nats-server"
 
@@ -43,11 +46,19 @@ class Broker:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system")))
+        self.authority = Pair(directory / "ca.key", directory / "ca.pem")
+        self.certificate = Pair(directory / "server.key", directory / "server.pem")
+        certificates.ensure_authority(self.authority, "test")
+        certificates.ensure_server(self.certificate, self.authority, ("127.0.0.1",))
         self.set_nodes({})
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"tls://127.0.0.1:{self.port}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.url, self.authority.certificate)
 
     def node_seed(self, node: NodeName) -> str:
         """Return a node's seed, made when it is first asked for."""
@@ -112,6 +123,8 @@ class Broker:
             master_key=self._key("master"),
             admin_key=self._key("admin"),
             system_key=self._key("system"),
+            certificate_file=str(self.certificate.certificate),
+            key_file=str(self.certificate.key),
         )
 
     def _seed(self, name: str) -> str:

@@ -2,22 +2,36 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from master import certificates
+from master.certificates import Pair
+from protocol.nats_bus import Endpoint
 
 
 @dataclass
 class OldServer:
-    url: str
+    endpoint: Endpoint
     visits: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     """One for every connection that was made."""
 
 
 @asynccontextmanager
-async def old_server(version: str, *, port: int = 0) -> AsyncIterator[OldServer]:
+async def old_server(
+    version: str, directory: Path, *, port: int = 0, authority: Pair | None = None
+) -> AsyncIterator[OldServer]:
     """Yield a socket that says it is a nats-server of this version, and answers pings."""
-    old = OldServer("")
+    authority = authority or Pair(directory / "old-ca.key", directory / "old-ca.pem")
+    certificate = Pair(directory / "old.key", directory / "old.pem")
+    certificates.ensure_authority(authority, "old")
+    certificates.ensure_server(certificate, authority, ("127.0.0.1",))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    old = OldServer(Endpoint("", authority.certificate))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         info = {"server_id": "OLD", "version": version, "max_payload": 1048576, "headers": True, "nonce": "abcdef"}
@@ -28,7 +42,7 @@ async def old_server(version: str, *, port: int = 0) -> AsyncIterator[OldServer]
                 writer.write(b"PONG\r\n")
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
-    old.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
+    old.endpoint = Endpoint(f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}", authority.certificate)
     async with server:
         yield old

@@ -7,6 +7,7 @@ from pathlib import Path
 import nats
 
 from protocol import identity
+from protocol.nats_bus import trust
 
 
 def publish(mesh_dir: Path, messages: list[tuple[str, bytes]]) -> None:
@@ -17,7 +18,13 @@ def publish(mesh_dir: Path, messages: list[tuple[str, bytes]]) -> None:
 async def _publish(mesh_dir: Path, messages: list[tuple[str, bytes]]) -> None:
     settings = tomllib.loads((mesh_dir / "operator.toml").read_text())
     seed = identity.read_seed(mesh_dir / settings["seed_file"])
-    client = await nats.connect(settings["server"], nkeys_seed_str=seed, allow_reconnect=False)
+    client = await nats.connect(
+        settings["server"],
+        nkeys_seed_str=seed,
+        tls=trust(mesh_dir / settings["ca_file"]),
+        tls_handshake_first=True,
+        allow_reconnect=False,
+    )
     for subject, payload in messages:
         await client.publish(subject, payload)
     await client.flush()

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from master import certificates
+from master.certificates import Pair
 from master.core.broker_config import render_nodes, render_server
 from protocol.names import ALL, MASTER_CANDIDATES, NodeName
 from protocol.permissions import node_permissions
@@ -31,6 +33,8 @@ def a_server(**given: Any) -> str:
             "master_key": MASTER,
             "admin_key": ADMIN,
             "system_key": SYSTEM,
+            "certificate_file": "server.pem",
+            "key_file": "server.key",
         }
         | given
     )
@@ -40,9 +44,11 @@ def is_accepted(directory: Path, server: str, nodes: str) -> bool:
     """Ask the server itself."""
     (directory / "server.conf").write_text(server)
     (directory / "nodes.conf").write_text(nodes)
-    checked = subprocess.run(
-        [SERVER, "-t", "-c", directory / "server.conf"], capture_output=True, text=True, check=False, timeout=20
-    )
+    authority = Pair(directory / "ca.key", directory / "ca.pem")
+    certificates.ensure_authority(authority, "mesh")
+    certificates.ensure_server(Pair(directory / "server.key", directory / "server.pem"), authority, ["127.0.0.1"])
+    command = [SERVER, "-t", "-c", "server.conf"]
+    checked = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=20)
     assert "is valid" in checked.stderr or checked.returncode, checked.stderr
     return checked.returncode == 0
 

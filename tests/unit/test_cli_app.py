@@ -173,10 +173,10 @@ def test_silence_of_the_master_comes_with_the_next_step() -> None:
 
 
 def test_no_connection_comes_with_the_next_step() -> None:
-    result = FakeOperatorBus(connect_error=Unavailable("cannot connect to nats://h:1 within 5 s")).run("status")
+    result = FakeOperatorBus(connect_error=Unavailable("cannot connect to tls://h:1 within 5 s")).run("status")
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("gnt-mesh: cannot connect to nats://h:1 within 5 s; is the mesh running? see: ")
+    assert result.stderr.startswith("gnt-mesh: cannot connect to tls://h:1 within 5 s; is the mesh running? see: ")
 
 
 def test_a_message_from_afar_cannot_colour_the_screen_or_break_the_line() -> None:
@@ -238,7 +238,9 @@ def test_settings_that_make_no_sense_are_refused_by_name(tmp_path: Path) -> None
 
 
 def test_a_missing_key_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "operator.toml").write_text('server = "nats://127.0.0.1:9"\nseed_file = "operator.seed"\n')
+    (tmp_path / "operator.toml").write_text(
+        'server = "tls://127.0.0.1:9"\nca_file = "ca.pem"\nseed_file = "operator.seed"\n'
+    )
 
     async def connect() -> None:
         async with open_bus(tmp_path):

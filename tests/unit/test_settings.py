@@ -11,17 +11,19 @@ from node_agent.settings import AgentSettings, agent_settings
 from protocol.errors import Refused
 
 MASTER = """
-server = "nats://127.0.0.1:4222"
+server = "tls://127.0.0.1:4222"
+ca_file = "ca.pem"
 seed_file = "master.seed"
 system_seed_file = "/keys/system.seed"
 broker_nodes_file = "../broker/nodes.conf"
 """
 AGENT = """
 node = "node2"
-server = "nats://127.0.0.1:4222"
+server = "tls://127.0.0.1:4222"
+ca_file = "ca.pem"
 seed_file = "node2.seed"
 """
-OPERATOR = 'server = "nats://127.0.0.1:4222"\nseed_file = "admin.seed"\n'
+OPERATOR = 'server = "tls://127.0.0.1:4222"\nca_file = "ca.pem"\nseed_file = "admin.seed"\n'
 
 READERS: dict[str, tuple[Any, str]] = {
     "master": (master_settings, MASTER),
@@ -38,7 +40,8 @@ def file(tmp_path: Path) -> Path:
 def test_the_least_that_must_be_said_is_enough(file: Path) -> None:
     file.write_text(MASTER)
     assert master_settings(file) == MasterSettings(
-        server="nats://127.0.0.1:4222",
+        server="tls://127.0.0.1:4222",
+        ca_file=file.parent / "ca.pem",
         seed_file=file.parent / "master.seed",
         system_seed_file=Path("/keys/system.seed"),
         broker_nodes_file=file.parent / "../broker/nodes.conf",
@@ -46,12 +49,13 @@ def test_the_least_that_must_be_said_is_enough(file: Path) -> None:
     file.write_text(AGENT)
     assert agent_settings(file) == AgentSettings(
         node="node2",  # type: ignore[arg-type]
-        server="nats://127.0.0.1:4222",
+        server="tls://127.0.0.1:4222",
+        ca_file=file.parent / "ca.pem",
         seed_file=file.parent / "node2.seed",
     )
     file.write_text(OPERATOR)
     assert operator_settings(file) == OperatorSettings(
-        server="nats://127.0.0.1:4222", seed_file=file.parent / "admin.seed"
+        server="tls://127.0.0.1:4222", ca_file=file.parent / "ca.pem", seed_file=file.parent / "admin.seed"
     )
 
 

@@ -90,15 +90,15 @@ def test_settings_are_relative_so_that_the_directory_can_be_moved(tmp_path: Path
     assert master.config_data == Path("/var/lib/ganeti/config.data")
     assert agent.root.resolve() == moved.node_root("node2")
     assert agent.state_dir.resolve() == moved.node_root("node2") / "var/lib/gnt-mesh/agent"
-    assert master.server == agent.server == operator.server == "nats://127.0.0.1:23456"
+    assert master.server == agent.server == operator.server == "tls://127.0.0.1:23456"
     seeds = {master.seed_file, master.system_seed_file, agent.seed_file, operator.seed_file}
     assert len({identity.read_public_key(seed) for seed in seeds}) == 4
 
 
-def test_only_the_brokers_configuration_names_the_directory(tmp_path: Path) -> None:
+def test_only_two_files_name_the_directory(tmp_path: Path) -> None:
     layout, _ = made(tmp_path)
     naming = {name for name, content in tree(layout.directory).items() if os.fsencode(tmp_path) in content}
-    assert naming == {"broker/nats-server.conf"}
+    assert naming == {"broker/nats-server.conf", "nats-context.json"}, "both are written anew at every start"
 
 
 def test_secrets_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_settings_changed_by_hand_stay_but_for_the_address(tmp_path: Path) -> No
     bootstrap.complete(layout, moved, VERSION)
     bootstrap.make_node(layout, "node2", moved.url)
     settings = agent_settings(path)
-    assert (settings.rescan_interval_s, settings.server) == (5.0, "nats://127.0.0.1:23457")
+    assert (settings.rescan_interval_s, settings.server) == (5.0, "tls://127.0.0.1:23457")
 
 
 # ---- an existing mesh
