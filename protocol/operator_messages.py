@@ -37,11 +37,27 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """A file that a node must give back, because it has left the scope."""
+
+    node: NodeName
+    path: ManagedPath
+    scope: ScopeName
+    secret: bool
+    """Not every user of the node could read it: who has held it may know a secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """The answer to a changing request: what was done, in sentences, and the goal that proves it."""
 
     goal: Goal
     done: tuple[str, ...] = ()
+    withdrawn: tuple[Withdrawn, ...] = ()
+    """Cut off at a bound; `withdrawn_count` is not."""
+    withdrawn_count: int = 0
+    rotate: tuple[ManagedPath, ...] = ()
+    """Secrets that a node has held which must not know them any more: they are to be renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,11 @@
 import uuid
 
 from master.api import goals
-from master.core import operations
-from master.core.cluster import Node, role_letter
+from master.api.roles import RoleChange, change_roles, tell
+from master.core import consequences, operations
 from master.daemon import MasterDaemon
 from protocol import operator_messages as op
 from protocol.bus import Handler
-from protocol.names import MASTER_CANDIDATES
 
 
 class NodeVerbs:
@@ -28,15 +27,14 @@ class NodeVerbs:
 
     async def add(self, request: op.NodeAdd) -> op.Changed:
         node_uuid = str(uuid.uuid4())
-        goal = await self._desired.change(
+        change = await change_roles(
+            self._daemon,
             lambda config, now: operations.add_node(config, request, uuid=node_uuid, now=now),
             why=f"node add {request.name}",
         )
-        node = self._desired.config.nodes[node_uuid]
-        role = "as a master candidate" if node.master_candidate else "as a regular node"
-        return op.Changed(
-            goal=goals.of_node(goal, self._desired.config, node), done=(f"Node {node.name} added {role}.",)
-        )
+        node = change.after.nodes[node_uuid]
+        done = [f"Node {node.name} added.", consequences.own_role(change.before, change.after, node)]
+        return tell(self._daemon, change, goals.of_node(change.goal, change.after, node), done=done, asked=node_uuid)
 
     async def list_all(self, request: op.NodeQuery) -> op.NodeInfos:
         config = self._desired.config
@@ -44,19 +42,17 @@ class NodeVerbs:
         return op.NodeInfos(nodes=self._daemon.node_infos(nodes))
 
     async def modify(self, request: op.NodeModify) -> op.Changed:
-        before = self._desired.config
-        goal = await self._desired.change(
-            lambda config, now: operations.modify_node(config, request, now=now), why=f"node modify {request.name}"
+        change = await change_roles(
+            self._daemon,
+            lambda config, now: operations.modify_node(config, request, now=now),
+            why=f"node modify {request.name}",
         )
-        config = self._desired.config
-        after = config.node(request.name)
-        done = [f"Modified node {after.name}", *_flag_lines(before.node(request.name), after)]
-        for node in config.sorted_nodes():
-            if node.uuid != after.uuid and node.master_candidate and not before.nodes[node.uuid].master_candidate:
-                done.append(f"Node {node.name} was promoted to master candidate to keep the pool full.")
-        if role_letter(before, before.node(request.name)) == "C" and not after.master_candidate:
-            done.append(f"It no longer gets {MASTER_CANDIDATES}; secrets it has held should be renewed.")
-        return op.Changed(goal=goals.of_node(goal, config, after), done=tuple(done))
+        after = change.after.node(request.name)
+        flags = _flag_lines(change, after.uuid)
+        role = consequences.own_role(change.before, change.after, after)
+        done = [f"Modified node {after.name}" if flags else f"Node {after.name} is like that already.", *flags]
+        done += [role] if role else []
+        return tell(self._daemon, change, goals.of_node(change.goal, change.after, after), done=done, asked=after.uuid)
 
     async def remove(self, request: op.NodeRemove) -> op.Changed:
         goal = await self._desired.change(
@@ -66,7 +62,11 @@ class NodeVerbs:
         return op.Changed(goal=goal, done=(done,))
 
 
-def _flag_lines(before: Node, after: Node) -> list[str]:
+def _flag_lines(change: RoleChange, node: str) -> list[str]:
     """One line per flag that is not what it was, in the words of `gnt-node modify`."""
-    flags = ("master_candidate", "offline", "drained", "master_capable", "vm_capable", "group", "public_key")
-    return [f" - {flag} -> {getattr(after, flag)}" for flag in flags if getattr(before, flag) != getattr(after, flag)]
+    before, after = change.before.nodes[node], change.after.nodes[node]
+    flags = ("master_candidate", "offline", "drained", "master_capable", "vm_capable", "public_key")
+    lines = [f" - {flag} -> {getattr(after, flag)}" for flag in flags if getattr(before, flag) != getattr(after, flag)]
+    if before.group != after.group:
+        lines.append(f" - group -> {change.after.nodegroups[after.group].name}")
+    return lines

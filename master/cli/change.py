@@ -3,7 +3,7 @@
 from master.cli.connect import Session, with_bus
 from master.cli.failures import DEADLINE_PASSED, DONE, complain
 from master.cli.output import emit_json, emit_lines
-from master.cli.shapes import outcome_shape
+from master.cli.shapes import changed_shape, outcome_shape
 from master.cli.waiting import Outcome, deadline_sentences, progress_line, reached_sentence, wait_for
 from protocol.operator_messages import Changed, WaitRequest
 
@@ -20,7 +20,7 @@ def change(verb: str, request: object, *, wait: bool = False, timeout_s: float =
             emit_lines(changed.done)
         outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
         if as_json:
-            emit_json({"done": list(changed.done), **(outcome_shape(outcome) if outcome else {})})
+            emit_json({**changed_shape(changed), **(outcome_shape(outcome) if outcome else {})})
         return _tell(outcome, timeout_s, quiet=as_json) if outcome else DONE
 
     return with_bus(work)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from master.cli.formats import mode
 from master.cli.waiting import Outcome
 from protocol.messages import FileEntry, FileError, Refusals
-from protocol.operator_messages import ClusterInfo, ClusterStatus, FileInfo, GroupInfo, NodeInfo
+from protocol.operator_messages import Changed, ClusterInfo, ClusterStatus, FileInfo, GroupInfo, NodeInfo
 
 Json = dict[str, object]
 
@@ -87,6 +87,19 @@ def file_shape(file: FileInfo) -> Json:
         "builtin": file.builtin,
         "published": _entry(file.published) if file.published else None,
         "error": file.error,
+    }
+
+
+def changed_shape(changed: Changed) -> Json:
+    """What a change has done; `rotate` are the secrets that are to be renewed now."""
+    return {
+        "done": list(changed.done),
+        "withdrawn": [
+            {"node": item.node, "path": item.path, "scope": item.scope, "secret": item.secret}
+            for item in changed.withdrawn
+        ],
+        "withdrawn_count": changed.withdrawn_count,
+        "rotate": list(changed.rotate),
     }
 
 

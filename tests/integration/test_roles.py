@@ -55,6 +55,31 @@ def test_a_demoted_node_holds_nothing_of_it_when_the_command_returns(mesh: Runni
     assert list((mesh.node_root("node3") / "var/lib/gnt-mesh/agent/backups").iterdir()) == []
 
 
+def test_a_demotion_says_what_was_withdrawn_and_which_secrets_to_renew(mesh: RunningMesh) -> None:
+    done(mesh, "node", "modify", "-C", "yes", "node3")
+    said = mesh.run("node", "modify", "-C", "no", "node3")
+
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines[:6] == [
+        "Modified node node3",
+        " - master_candidate -> False",
+        "Withdrawn from node3:",
+        " - /etc/ganeti/secret (master-candidates, no copy is kept)",
+        " - /var/lib/ganeti/config.data (master-candidates, no copy is kept)",
+        "node3 has held these secrets, so renew them now:",
+    ]
+    assert lines[6] == " - /etc/ganeti/secret"
+
+    done(mesh, "node", "modify", "-C", "yes", "node3")
+    told = mesh.json("node", "modify", "-C", "no", "node3")
+    assert [(item["node"], item["path"]) for item in told["withdrawn"]] == [
+        ("node3", "/etc/ganeti/secret"),
+        ("node3", "/var/lib/ganeti/config.data"),
+    ]
+    assert told["rotate"] == ["/etc/ganeti/secret"] and told["withdrawn_count"] == 2
+
+
 def test_promotion_and_demotion_in_quick_turns_end_right(mesh: RunningMesh) -> None:
     for flag in ("yes", "no", "yes", "no", "yes"):
         done(mesh, "node", "modify", "-C", flag, "node3", "--no-wait")

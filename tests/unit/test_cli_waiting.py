@@ -125,6 +125,9 @@ def test_the_change_as_json() -> None:
     assert result.stderr == ""
     assert json.loads(result.stdout) == {
         "done": ["node2 is a master candidate"],
+        "withdrawn": [],
+        "withdrawn_count": 0,
+        "rotate": [],
         "complete": False,
         "nodes": 3,
         "missing": [{"node": "node3", "scope": "all", "path": "/etc/x", "reason": "No space left on device"}],
@@ -137,7 +140,12 @@ def test_the_change_as_json() -> None:
 def test_a_change_that_is_not_waited_for_as_json() -> None:
     result = waits().run("node", "modify", "node2", "-C", "yes", "--no-wait", "--json")
 
-    assert json.loads(result.stdout) == {"done": ["node2 is a master candidate"]}
+    assert json.loads(result.stdout) == {
+        "done": ["node2 is a master candidate"],
+        "withdrawn": [],
+        "withdrawn_count": 0,
+        "rotate": [],
+    }
 
 
 def test_wait_pins_what_was_true_at_first() -> None:
