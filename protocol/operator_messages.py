@@ -261,6 +261,10 @@ class ClusterInfo:
     master: NodeName
     epoch: int
     candidate_pool_size: int
+    enabled_hypervisors: tuple[str, ...]
+    hvparams: dict[str, dict[str, str | int | float | bool | None]]
+    modify_etc_hosts: bool
+    use_external_mip_script: bool
     serial_no: int
     nodes: int
     master_candidates: tuple[str, ...]

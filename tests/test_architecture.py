@@ -40,7 +40,7 @@ class Rule:
 
 
 WIRE = ("errors", "names", "messages", "os_names", "os_messages")
-WIRE += ("operator_messages", "subjects", "headers", "permissions", "bus")
+WIRE += ("cluster_messages", "operator_messages", "subjects", "headers", "permissions", "bus")
 """Pure modules of `protocol`; each may import those before it."""
 
 PROTOCOL = (
@@ -51,7 +51,7 @@ PROTOCOL = (
 """`protocol` without `nats_bus`."""
 
 CORE = ("protocol.messages", "protocol.names", "protocol.operator_messages", "protocol.errors", "msgspec")
-CORE += ("protocol.os_messages", "protocol.os_names")
+CORE += ("protocol.os_messages", "protocol.os_names", "protocol.cluster_messages")
 """msgspec is pure: config.data's text is decided in core."""
 
 RULES = (

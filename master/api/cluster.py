@@ -4,10 +4,13 @@ import time
 from dataclasses import replace
 
 from master.api import goals
+from master.api.roles import change_roles, tell
+from master.core.cluster_operations import cluster_changes, modify_cluster
 from master.core.fleet import nodes_of
 from master.daemon import MasterDaemon
 from protocol import operator_messages as op
 from protocol.bus import Handler
+from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
 
 PATIENCE_S_MAX = 5.0
@@ -26,6 +29,7 @@ class ClusterVerbs:
             "status": (op.Nothing, self.status),
             "wait": (op.WaitRequest, self.wait),
             "cluster.info": (op.Nothing, self.info),
+            "cluster.modify": (ClusterModify, self.modify),
             "cluster.redist-conf": (op.RedistConf, self.redist_conf),
         }
 
@@ -72,6 +76,10 @@ class ClusterVerbs:
             master=config.master.name,
             epoch=config.cluster.epoch,
             candidate_pool_size=config.cluster.candidate_pool_size,
+            enabled_hypervisors=config.cluster.enabled_hypervisors,
+            hvparams=config.cluster.hvparams,
+            modify_etc_hosts=config.cluster.modify_etc_hosts,
+            use_external_mip_script=config.cluster.use_external_mip_script,
             serial_no=config.serial_no,
             nodes=len(config.nodes),
             master_candidates=tuple(node.name for node in config.sorted_nodes() if node.master_candidate),
@@ -84,6 +92,18 @@ class ClusterVerbs:
             ctime=config.ctime,
             mtime=config.mtime,
         )
+
+    async def modify(self, request: ClusterModify) -> op.Changed:
+        hypervisors = self._desired.surroundings.hypervisors
+        change = await change_roles(
+            self._daemon,
+            lambda config, now: modify_cluster(config, request, hypervisors=hypervisors, now=now),
+            why="cluster modify",
+        )
+        lines = list(cluster_changes(change.before.cluster, change.after.cluster))
+        name = change.after.cluster.cluster_name
+        done = [f"Modified cluster {name}" if lines else f"Cluster {name} is like that already.", *lines]
+        return tell(self._daemon, change, change.goal, done=done)
 
     async def redist_conf(self, request: op.RedistConf) -> op.Changed:
         goal = await self._daemon.look_everywhere()

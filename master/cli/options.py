@@ -4,6 +4,7 @@ A type checks only what is wrong whatever the cluster looks like; everything els
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -32,6 +33,36 @@ def seconds(text: str) -> float:
     if not math.isfinite(value) or value < 0:
         raise click.UsageError(f"{text!r} is not a number of seconds")
     return value
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Return names that were given with commas between them."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise click.UsageError(f"{text!r} is not a list of names with commas between them")
+    return names
+
+
+def hypervisor_parameters(text: str) -> tuple[str, dict[str, str | None]]:
+    r"""Return what `kvm:vnc_tls=yes,-keymap` means: a hypervisor, and values by name, None for one to forget.
+
+    As Ganeti has it: `name` alone is yes, `no_name` is no, `-name` forgets it, and `\,` is a comma in a value.
+    """
+    hypervisor, colon, rest = text.partition(":")
+    values: dict[str, str | None] = {}
+    for part in re.split(r"(?<!\\),", rest):
+        name, equals, value = part.replace("\\,", ",").partition("=")
+        if not equals:
+            is_no, is_default = name.startswith("no_"), name.startswith("-")
+            name, value = name.removeprefix("no_").removeprefix("-"), "no" if is_no else "yes"
+            values[name] = None if is_default else value
+        elif name in values:
+            raise click.UsageError(f"{text!r}: {name} is given twice")
+        else:
+            values[name] = None if value == "default" else value
+    if not hypervisor or not colon or not all(values):
+        raise click.UsageError(f"{text!r} is not HYPERVISOR:NAME=VALUE[,NAME=VALUE]...")
+    return hypervisor, values
 
 
 def node_name(text: str) -> str:

@@ -182,6 +182,8 @@ def test_file_info_as_text_and_as_json() -> None:
 def test_cluster_info_as_text_and_as_json() -> None:
     info = ClusterInfo(
         name="demo", uuid="u", master=NodeName("node1"), epoch=2, candidate_pool_size=10, serial_no=5, nodes=3,
+        enabled_hypervisors=("kvm", "xen-pvm"), hvparams={"kvm": {"vnc_tls": True, "acpi": False}},
+        modify_etc_hosts=True, use_external_mip_script=False,
         master_candidates=("node1",), groups=("default",), files=9, generation=12, history=50,
         master_version="0.1.0", broker_version="2.15.1", ctime=0.0, mtime=0.0,
     )  # fmt: skip
@@ -190,6 +192,9 @@ def test_cluster_info_as_text_and_as_json() -> None:
     text = bus.run("cluster", "info").stdout
     shown = json.loads(bus.run("cluster", "info", "--json").stdout)
 
-    assert "Master               node1, epoch 2\n" in text
-    assert "Generation           12, the last 50 are kept\n" in text
+    assert "Master                node1, epoch 2\n" in text
+    assert "Generation            12, the last 50 are kept\n" in text
+    assert "Enabled hypervisors   kvm, xen-pvm\n" in text
+    assert "Parameters of kvm     acpi=False, vnc_tls=True\n" in text
+    assert shown["hvparams"] == {"kvm": {"vnc_tls": True, "acpi": False}}
     assert (shown["name"], shown["candidate_pool_size"], shown["master_candidates"]) == ("demo", 10, ["node1"])
