@@ -81,7 +81,7 @@ AgentEvent = Connected | Disconnected | Garbled | ScopeBell | NodeBell
 MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked
 
 Handler = Callable[..., Awaitable[object]]
-"""Takes the decoded request, returns the reply; raises `Refused` with the sentence for the operator."""
+"""Takes the decoded request, returns the reply; raises `Refused` or `Unavailable` with the sentence for the asker."""
 
 
 class AgentBus(Protocol):
@@ -104,6 +104,12 @@ class AgentBus(Protocol):
 
     async def ask_blob(self, wanted: BlobWanted) -> None:
         """Tell the master that the bus lacks a blob."""
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+        """Answer the master, and nobody in the account of the nodes: per verb the request type and its handler.
+
+        To be called once; before the first connection is early enough. Requests are answered side by side.
+        """
 
     async def close(self) -> None: ...
 
@@ -165,6 +171,11 @@ class MasterBus(Protocol):
 
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
         """Answer operators: per verb the request type and its handler."""
+
+    async def ask_node(
+        self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
+    ) -> Reply:
+        """Return what a node's agent answers; Unavailable says why it does not, in its own words if it has said so."""
 
     async def close(self) -> None: ...
 

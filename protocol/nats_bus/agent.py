@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import nats.errors
 from nats.aio.client import Client
@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from protocol import codec, subjects
-from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected
+from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Handler
 from protocol.errors import Unavailable
 from protocol.headers import status_headers
 from protocol.messages import (
@@ -28,7 +28,7 @@ from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct, envelopes
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
-from protocol.nats_bus.inspection import NodeService
+from protocol.nats_bus.node_service import NodeService
 
 CHUNKS_IN_FLIGHT = 4
 
@@ -51,6 +51,7 @@ class NatsAgentBus:
         await self._connection.open()
 
     async def close(self) -> None:
+        await self._service.close()
         await self._connection.close()
 
     async def listen(self, scopes: Collection[ScopeName]) -> None:
@@ -59,7 +60,7 @@ class NatsAgentBus:
         client, former = self._connection.client, self._subscriptions
         try:
             await self._subscribe(client)
-            await self._connection.settle(subjects.direct_get(subjects.ROLES_STREAM, subjects.role(self._node)))
+            await self._settle()
         except nats.errors.Error as error:
             raise Unavailable(f"cannot listen: {error}") from error
         finally:
@@ -98,6 +99,17 @@ class NatsAgentBus:
 
     async def ask_blob(self, wanted: BlobWanted) -> None:
         await self._connection.publish(subjects.ask_blob(self._node), codec.encode(wanted))
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+        try:
+            await self._service.serve(handlers)
+        except nats.errors.Error:
+            return  # they are served on the next client
+        with contextlib.suppress(Unavailable):  # not connected yet
+            await self._settle()
+
+    async def _settle(self) -> None:
+        await self._connection.settle(subjects.direct_get(subjects.ROLES_STREAM, subjects.role(self._node)))
 
     async def _manifest_blob(self, head: ManifestHead) -> bytes:
         """Only the bus knows that this manifest is a blob, so the bus asks for it if it is not there."""

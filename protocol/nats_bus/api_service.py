@@ -4,20 +4,15 @@ import asyncio
 from collections.abc import Mapping
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
 
-from protocol import codec, subjects
+from protocol import subjects
 from protocol.bus import Handler
-from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.nats_bus.answering import answer
 
 SERVICE = "gnt-mesh-master"
-
-REFUSED = "400"
-UNAVAILABLE = "503"
-FAULT = "500"
 
 
 class ApiService:
@@ -57,38 +52,8 @@ class ApiService:
 
     def _endpoint(self, kind: type, handler: Handler):  # type: ignore[no-untyped-def]
         async def accept(request: Request) -> None:
-            task = asyncio.create_task(_answer(request, kind, handler))
+            task = asyncio.create_task(answer(request, kind, handler, who="the master"))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
         return accept
-
-
-async def _answer(request: Request, kind: type, handler: Handler) -> None:
-    try:
-        try:
-            message = codec.decode(request.data, kind) if request.data else kind()
-        except TypeError as error:
-            raise DecodeError(f"an empty {kind.__name__}, which has parameters without a default") from error
-        reply = codec.encode(await handler(message))
-        if len(reply) > codec.MESSAGE_BYTES_MAX:
-            raise Unavailable(f"the answer has {len(reply)} bytes, limit {codec.MESSAGE_BYTES_MAX}: ask for fewer")
-        await request.respond(reply)
-    except (Refused, DecodeError) as error:
-        await _respond_error(request, REFUSED, error)
-    except Unavailable as error:
-        await _respond_error(request, UNAVAILABLE, error)
-    except NatsError:
-        return  # the asker is gone, or we are: it asks again
-    except Exception as error:
-        # Ours. The operator need not wait for the timeout, and the daemon hears of it through its loop's handler.
-        await _respond_error(request, FAULT, Unavailable(f"the master failed: {type(error).__name__}"))
-        asyncio.get_running_loop().call_exception_handler({"message": "an API handler failed", "exception": error})
-
-
-async def _respond_error(request: Request, code: str, error: Exception) -> None:
-    try:
-        description = " ".join(str(error).split()).encode("ascii", "backslashreplace").decode()
-        await request.respond_error(code, description or type(error).__name__, data=str(error).encode(errors="replace"))
-    except NatsError:
-        return

@@ -22,6 +22,7 @@ from protocol.bus import (
     Handler,
     MasterEvent,
     NodeLeft,
+    Reply,
     StatusHeard,
 )
 from protocol.errors import Unavailable
@@ -39,6 +40,7 @@ from protocol.nats_bus import direct, envelopes, streams
 from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
+from protocol.nats_bus.requests import NobodyAnswers, header
 
 CHUNKS_IN_FLIGHT = 8
 
@@ -169,6 +171,19 @@ class NatsMasterBus:
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
         await self._api.serve(self._connection.client, handlers)
         await self._connection.settle(f"{streams.API}.INFO")
+
+    async def ask_node(
+        self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
+    ) -> Reply:
+        try:
+            message = await self._connection.request(
+                subjects.rpc(node, verb), codec.encode(request), timeout_s=timeout_s
+            )
+        except NobodyAnswers:
+            raise Unavailable("its agent is not connected, or cannot answer this yet") from None
+        if header(message, "Nats-Service-Error-Code"):
+            raise Unavailable(message.data.decode(errors="replace") or header(message, "Nats-Service-Error"))
+        return codec.decode(message.data, reply)
 
     async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
         """Return how many chunks of each blob the broker holds, asked once per connection."""

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from protocol import codec, subjects
 from protocol.bus import Reply
 from protocol.errors import DecodeError, Refused, Unavailable
-from protocol.nats_bus.api_service import REFUSED
+from protocol.nats_bus.answering import REFUSED
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import NobodyAnswers, header

@@ -72,13 +72,59 @@ class Side:
             raise Unavailable(f"{subject}: not connected")
 
 
-class MemoryAgentBus(Side):
+class AnsweringSide(Side):
+    """A side that answers requests, side by side. What goes wrong in a handler is said as the real adapters say it."""
+
+    def __init__(self, broker: "MemoryBroker", who: str) -> None:
+        super().__init__(broker)
+        self.who = who
+        self.handlers: Mapping[str, tuple[type, Handler]] = {}
+        self._answering: set[asyncio.Task[bytes]] = set()
+
+    async def close(self) -> None:
+        for task in self._answering:
+            task.cancel()
+        await super().close()
+
+    async def answer(self, verb: str, payload: bytes, timeout_s: float) -> bytes:
+        """Return the encoded reply to whoever asks. The handler goes on if nobody waits for it any more."""
+        kind, handler = self.handlers[verb]
+        task = asyncio.ensure_future(self._reply(verb, kind, handler, payload))
+        self._answering.add(task)
+        task.add_done_callback(self._answered)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done() or task.cancelled():
+            raise Unavailable(f"{verb}: no answer within {timeout_s:g} s")
+        return task.result()
+
+    def _answered(self, task: asyncio.Task[bytes]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may not wait any more
+
+    async def _reply(self, verb: str, kind: type, handler: Handler, payload: bytes) -> bytes:
+        try:
+            request: object = codec.decode(payload, kind)
+            reply = codec.encode(await handler(request))
+            if len(reply) > codec.MESSAGE_BYTES_MAX:
+                raise Unavailable(f"the answer has {len(reply)} bytes, limit {codec.MESSAGE_BYTES_MAX}: ask for fewer")
+            return reply
+        except DecodeError as error:
+            raise Refused(str(error)) from error
+        except (Refused, Unavailable):
+            raise
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler({"message": f"{verb} failed", "exception": error})
+            raise Unavailable(f"{self.who} failed: {type(error).__name__}") from error
+
+
+class MemoryAgentBus(AnsweringSide):
     """Implements `AgentBus`."""
 
     def __init__(
         self, broker: "MemoryBroker", node: NodeName, hear: Callable[[AgentEvent], None], public_key: str
     ) -> None:
-        super().__init__(broker)
+        super().__init__(broker, node)
         self.node = node
         self.public_key = public_key
         self.is_cut = False
@@ -140,6 +186,9 @@ class MemoryAgentBus(Side):
         await self.reach(subjects.ask_blob(self.node))
         self.broker.say(subjects.ask_blob(self.node), payload)
 
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+        self.handlers = handlers
+
     async def _read(self, stream: str, subject: str, scope: ScopeName | None = None) -> bytes | None:
         await self.reach(subject)
         if scope is not None and scope not in self.broker.granted(self.node):
@@ -147,17 +196,15 @@ class MemoryAgentBus(Side):
         return self.broker.stream(stream).get(subject)
 
 
-class MemoryMasterBus(Side):
+class MemoryMasterBus(AnsweringSide):
     """Implements `MasterBus`."""
 
     broker_version = "memory"
 
     def __init__(self, broker: "MemoryBroker", hear: Callable[[MasterEvent], None]) -> None:
-        super().__init__(broker)
-        self.handlers: Mapping[str, tuple[type, Handler]] = {}
+        super().__init__(broker, "the master")
         self._hear = hear
         self._believed: dict[ScopeName, dict[Digest, int]] = {}
-        self._answering: set[asyncio.Task[bytes]] = set()
 
     def changed(self) -> None:
         self._believed = {}
@@ -168,11 +215,6 @@ class MemoryMasterBus(Side):
     def tell(self, event: MasterEvent) -> None:
         if self.is_connected:
             asyncio.get_running_loop().call_soon(self._hear, event)
-
-    async def close(self) -> None:
-        for task in self._answering:
-            task.cancel()
-        await super().close()
 
     async def prepare(self, scopes: Collection[ScopeName], *, afresh: bool = False) -> None:
         await self.reach("prepare")
@@ -274,33 +316,19 @@ class MemoryMasterBus(Side):
         await self.reach(subjects.API_PREFIX)
         self.handlers = handlers
 
-    async def answer(self, verb: str, payload: bytes, timeout_s: float) -> bytes:
-        """Return the encoded reply to an operator. The handler goes on if the operator does not wait."""
-        kind, handler = self.handlers[verb]
-        task = asyncio.ensure_future(self._reply(verb, kind, handler, payload))
-        self._answering.add(task)
-        task.add_done_callback(self._answered)
-        await asyncio.wait({task}, timeout=timeout_s)
-        if not task.done() or task.cancelled():
-            raise Unavailable(f"{verb}: no answer within {timeout_s:g} s")
-        return task.result()
-
-    def _answered(self, task: asyncio.Task[bytes]) -> None:
-        self._answering.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever asked may not wait any more
-
-    async def _reply(self, verb: str, kind: type, handler: Handler, payload: bytes) -> bytes:
+    async def ask_node(
+        self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
+    ) -> Reply:
+        payload = codec.encode(request)
+        await self.reach(subjects.rpc(node, verb))
+        serving = [agent for agent in self.broker.agents if agent.node == node and agent.is_connected]
+        if not serving or verb not in serving[-1].handlers:
+            raise Unavailable("its agent is not connected, or cannot answer this yet")
         try:
-            request: object = codec.decode(payload, kind)
-            return codec.encode(await handler(request))
-        except DecodeError as error:
-            raise Refused(str(error)) from error
-        except (Refused, Unavailable):
-            raise
-        except Exception as error:
-            asyncio.get_running_loop().call_exception_handler({"message": f"{verb} failed", "exception": error})
-            raise Unavailable(f"the master failed: {type(error).__name__}") from error
+            answer = await serving[-1].answer(verb, payload, timeout_s)
+        except Refused as error:
+            raise Unavailable(str(error)) from error
+        return codec.decode(answer, reply)
 
     async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
         """What the broker has, as this side believes since it last asked; the same belief as the real adapter's."""
