@@ -1,7 +1,8 @@
 """The master's loop: what comes from the bus is taken in here, and everything that runs is started here.
 
 The parts: `desired` (what should be true, one change at a time), `upkeep` (the bus says what the disk says), `fleet`
-(what the nodes have said), `progress` (whoever waits is told). Operators are answered by `api`.
+(what the nodes have said), `verifier` (what is really on their disks), `progress` (whoever waits is told). Operators
+are answered by `api`.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from master.settings import MasterSettings
 from master.sources import Sources
 from master.store import Store
 from master.upkeep import Upkeep
+from master.verifier import Verifier
 from protocol.bus import BlobAsked, Connected, Disconnected, Garbled, MasterBus, MasterEvent, NodeLeft, StatusHeard
 from protocol.messages import Refusals
 from protocol.names import NodeName
@@ -40,6 +42,7 @@ class MasterDaemon:
         self.progress = Progress()
         self.fleet = Fleet(silent_after_s=settings.silent_after_s)
         self.desired = Desired(settings, config, store, sources, fleet=self.fleet, progress=self.progress)
+        self.verifier = Verifier(self.desired, fleet=self.fleet, progress=self.progress)
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -63,6 +66,7 @@ class MasterDaemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desired.watch())
             tasks.create_task(self._upkeep.run())
+            tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))
             while True:

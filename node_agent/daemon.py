@@ -18,6 +18,7 @@ from node_agent.core.agent import Agent
 from node_agent.files import NodeFiles
 from node_agent.ledger import Ledger
 from node_agent.settings import AgentSettings
+from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
 from protocol.errors import DecodeError, Unavailable
 from protocol.file_hints import FileHints
@@ -38,6 +39,7 @@ class AgentDaemon:
         self._agent = agent
         self._files = files
         self._ledger = ledger
+        self._verifying = Verifying(settings.node, files)
         self._log = log.bind(node=settings.node)
         self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
@@ -63,6 +65,7 @@ class AgentDaemon:
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
+        await bus.serve(self._verifying.handlers())
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._hints.run())
             self._tasks.create_task(self._follow_hints())

@@ -11,6 +11,7 @@ from master.api.cluster import ClusterVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
 from master.api.nodes import NodeVerbs
+from master.api.verify import VerifyVerbs
 from master.daemon import MasterDaemon
 from protocol.bus import Handler
 
@@ -26,6 +27,7 @@ def handlers(daemon: MasterDaemon, *, version: str) -> Handlers:
     """Return all verbs of this master."""
     nouns: tuple[Noun, ...] = (
         ClusterVerbs(daemon, version=version),
+        VerifyVerbs(daemon),
         NodeVerbs(daemon),
         GroupVerbs(daemon),
         FileVerbs(daemon),

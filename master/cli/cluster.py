@@ -4,6 +4,7 @@ import click
 
 from master.cli import options
 from master.cli.change import change
+from master.cli.cluster_verify import verify
 from master.cli.connect import ask
 from master.cli.formats import moment, yes
 from master.cli.lazy import MeshCommand, MeshGroup
@@ -15,7 +16,10 @@ from protocol.operator_messages import ClusterInfo, Nothing, RedistConf
 
 @click.group(cls=MeshGroup)
 def cluster() -> None:
-    """The cluster as a whole: info, modify, redist-conf."""
+    """The cluster as a whole: info, modify, redist-conf, verify."""
+
+
+cluster.add_command(verify)
 
 
 @cluster.command(cls=MeshCommand)

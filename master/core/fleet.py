@@ -130,6 +130,26 @@ class Fleet:
         here = [reason for node in nodes_of(config, goal) for reason in self._missing_for(config, node, goal, now_s)]
         return (*gone, *here)
 
+    def is_catching_up(self, config: ClusterConfig, goal: Goal, now_s: float) -> bool:
+        """True if some node that is there has not said yet that it has all of a goal, nor what is in its way."""
+        return any(
+            self._is_on_its_way(config, node, goal)
+            for node in nodes_of(config, goal)
+            if not node.offline and self.is_online(node.name, now_s)
+        )
+
+    def _is_on_its_way(self, config: ClusterConfig, node: Node, goal: Goal) -> bool:
+        status, scopes = self._presences[node.name].status, config.scopes_of(node)
+        receipts = {receipt.scope: receipt.version for receipt in status.receipts}
+        behind = {
+            scope
+            for scope in scopes
+            if scope in goal.generations and receipts.get(scope, (0, 0)) < (goal.epoch, goal.generations[scope])
+        }
+        hindered = {error.scope for error in status.errors}
+        unsettled = behind | (set(status.holding) - set(scopes))
+        return bool(self._unacted(node, goal, status) or ("" not in hindered and unsettled - hindered))
+
     def _missing_for(self, config: ClusterConfig, node: Node, goal: Goal, now_s: float) -> Iterable[Missing]:
         if not (node.offline and node.name in goal.serials):
             yield from self._missing_of(config, node, goal, now_s)

@@ -57,6 +57,10 @@ async def _wait(bench: Bench) -> list[Result]:
     return [await roles.wait_barrier(bench.mesh, bench.name, repetitions=bench.effort.repetitions)]
 
 
+async def _verify(bench: Bench) -> list[Result]:
+    return [await roles.verify(bench.mesh, bench.name, repetitions=bench.effort.repetitions, target=1000.0)]
+
+
 async def _catch_up(bench: Bench) -> list[Result]:
     return [await outages.catch_up(bench.mesh, bench.name, repetitions=bench.effort.repetitions)]
 
@@ -99,6 +103,7 @@ CASES: dict[Shape, dict[str, Case]] = {
         "1m-100": _change(MIB),
         "promotion-100": _promotion(100.0),
         "wait-100": _wait,
+        "verify-100": _verify,
         "broker-kill-100": _broker_kill,
         "idle-100": _idle,
     },

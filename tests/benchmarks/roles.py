@@ -1,9 +1,10 @@
-"""What an operator waits for: a promotion until its receipt, a demotion until the files are gone, a mere wait."""
+"""What an operator waits for: a promotion until its receipt, a demotion until the files are gone, a wait, a verify."""
 
 import time
 from pathlib import Path
 
 from protocol.operator_messages import Changed, NodeModify
+from protocol.verify_messages import ClusterVerified, ClusterVerify
 from tests.benchmarks.converge import pause
 from tests.benchmarks.floor import Floor
 from tests.benchmarks.mesh import CONFIG_DATA, SECRET, Mesh
@@ -44,6 +45,19 @@ async def wait_barrier(mesh: Mesh, name: str, *, repetitions: int) -> Result:
         await mesh.wait()
         values.append((time.monotonic_ns() - started_ns) / 1e6)
     return Result(name=name, unit="ms", values=tuple(values), used=meter.read())
+
+
+async def verify(mesh: Mesh, name: str, *, repetitions: int, target: float) -> Result:
+    """Return what one `cluster verify` takes, in which every node reads all its files again and nothing is wrong."""
+    values = []
+    await mesh.wait()
+    meter = Meter(mesh.children)
+    for _ in range(repetitions):
+        started_ns = time.monotonic_ns()
+        reply = await mesh.operator.ask("cluster.verify", ClusterVerify(patience_s=5.0), ClusterVerified)
+        values.append((time.monotonic_ns() - started_ns) / 1e6)
+        assert reply.is_over and reply.nodes == len(mesh.nodes) and not reply.findings, reply
+    return Result(name=name, unit="ms", values=tuple(values), target=target, used=meter.read())
 
 
 async def _modify(mesh: Mesh, node: str, *, is_candidate: bool) -> float:

@@ -387,3 +387,41 @@ def test_a_status_that_was_recalled_and_is_heard_afterwards_counts() -> None:
 
     assert fleet.is_online(NodeName("node2"), 100.0)
     assert not fleet.is_expecting(100.0)
+
+
+# ---- whether waiting a little would help
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (a_status(a_receipt(ALL, 7, epoch=2), a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=5), False),
+        (a_status(a_receipt(ALL, 6, epoch=2), a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=5), True),
+        (a_status(a_receipt(ALL, 8, epoch=1), a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=5), True),
+        (a_status(a_receipt(ALL, 7, epoch=2), serial=5), True),
+        (a_status(a_receipt(ALL, 7, epoch=2), a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=4), True),
+        (a_status(a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=5, errors=[an_error(scope=ALL)]), False),
+        (a_status(a_receipt(MASTER_CANDIDATES, 3, epoch=2), serial=5, errors=[an_error(scope="")]), False),
+        (a_status(a_receipt(ALL, 7, epoch=2), serial=5, errors=[an_error(scope=ALL)]), True),
+    ],
+)
+def test_a_node_catches_up_as_long_as_it_is_behind_and_says_nothing_against_it(status: Status, expected: bool) -> None:
+    config = a_config(a_node("node2", "C", serial_no=5), epoch=2)
+    goal = a_goal({ALL: 7, MASTER_CANDIDATES: 3}, serials={"node2": 5})
+
+    assert a_fleet(status).is_catching_up(config, goal, NOW_S) is expected
+
+
+def test_a_node_that_still_holds_what_it_must_give_back_catches_up() -> None:
+    status = a_status(a_receipt(ALL, 7, epoch=2), serial=5, holding=[ALL, MASTER_CANDIDATES])
+
+    assert a_fleet(status).is_catching_up(a_config(a_node("node2")), a_goal(), NOW_S)
+
+
+def test_nobody_waits_for_a_node_that_is_not_there_or_offline() -> None:
+    behind = a_status(serial=5)
+
+    assert a_fleet(behind).is_catching_up(a_config(a_node("node2")), a_goal(), NOW_S)
+    assert not a_fleet(behind).is_catching_up(a_config(a_node("node2")), a_goal(), NOW_S + 2 * SILENT_AFTER_S)
+    assert not a_fleet(behind).is_catching_up(a_config(a_node("node2", "O")), a_goal(), NOW_S)
+    assert not a_fleet().is_catching_up(a_config(a_node("node2")), a_goal(), NOW_S)
