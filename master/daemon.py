@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
+from master.outcome import Outcome
 from master.progress import Progress
 from master.publisher import Publisher
 from master.settings import MasterSettings
@@ -24,9 +26,10 @@ from master.store import Store
 from master.upkeep import Upkeep
 from master.verifier import Verifier
 from protocol.bus import BlobAsked, Connected, Disconnected, Garbled, MasterBus, MasterEvent, NodeLeft, StatusHeard
+from protocol.change_messages import ChangeRequest
 from protocol.messages import Refusals
 from protocol.names import NodeName
-from protocol.operator_messages import Goal, NodeInfo
+from protocol.operator_messages import NodeInfo
 
 EVENTS_WAITING_MAX = 100_000
 FIRST_REPORTS_S = 0.5
@@ -72,16 +75,18 @@ class MasterDaemon:
             while True:
                 await self._take_in(await self._events.get())
 
-    async def look_everywhere(self) -> Goal:
+    async def look_everywhere(self, request: ChangeRequest) -> Outcome:
         """Read every source again and have every node that is not offline read its own disk again."""
-        await self.desired.read_everything("redist-conf")
+        outcome = await self.desired.read_everything(request, why="cluster redist-conf")
+        if request.dry_run:
+            return outcome
         token = secrets.token_hex(8)
         self.fleet.note_look(token)
         config = self.desired.config
         for node in config.sorted_nodes():
             if not node.offline:
                 await self.desired.publisher.ring_node(config, node, look=token)
-        return self.desired.goal_now(looks=token)
+        return replace(outcome, goal=self.desired.goal_now(looks=token))
 
     def refuse(self, what: str, reason: str) -> None:
         """Count a message that was not understood, or not believed."""

@@ -5,6 +5,7 @@ and `upkeep` carries everything again.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,15 +14,18 @@ import structlog
 
 from master.core import hypervisors
 from master.core.ancillary import Ancillary, ManagedFile, Surroundings, check_change, managed_files
-from master.core.cluster import ClusterConfig, Node, with_nodes
+from master.core.cluster import ClusterConfig, Node, to_text, with_nodes
 from master.core.fleet import Fleet
 from master.core.plan import Publication, plan
+from master.core.preview import preview
+from master.outcome import Cause, Outcome
 from master.progress import Progress
 from master.publisher import Publisher, assignment_of
 from master.settings import MasterSettings
 from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Generation, Store
+from protocol.change_messages import ChangeRequest
 from protocol.errors import Unavailable
 from protocol.messages import FileError, Manifest
 from protocol.names import Digest, ManagedPath, ScopeName
@@ -65,45 +69,51 @@ class Desired:
         """Publish what changes on the master's disk, until cancelled."""
         await self._sources.run(self.refresh)
 
-    async def change(self, make: Callable[[ClusterConfig, float], ClusterConfig], *, why: str) -> Goal:
+    async def change(
+        self, make: Callable[[ClusterConfig, float], ClusterConfig], request: ChangeRequest, *, why: str
+    ) -> Outcome:
         """Have the cluster config changed by `make`, durably, and carried to the bus. Refused leaves all as it was.
 
-        Returns what proves that the change has reached the nodes: the generations now published, and the serials of
-        the nodes whose role changed.
+        The outcome's goal proves that the change has reached the nodes: the generations now published, and the serials
+        of the nodes whose role changed. A dry run ends with the decision.
         """
         async with self.lock:
-            before = self.config
+            before, published = self.config, dict(self.manifests)
             after = make(before, time.time())
             check_change(before, after, self.surroundings)
+            if request.dry_run:
+                return await self._foreseen(before, after)
             await asyncio.to_thread(self.store.save_config, after)
             self.config = after
             log.info("cluster_changed", why=why, serial_no=after.serial_no)
             touched = _reassigned(before, after)
             try:
-                await self._carry(before, after, touched, why)
+                await self._carry(before, after, touched, Cause.of(why, request))
             except Unavailable as error:
                 self.note_bus_failure("carrying a change", error)
             self._progress.note()
-            return self.goal_now(serials={node.name: node.serial_no for node in touched})
+            goal = self.goal_now(serials={node.name: node.serial_no for node in touched})
+            return Outcome(before, after, published, goal, self.problems)
 
     async def refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
         """Read sources again (all, or these), and publish what changed as one generation."""
         async with self.lock:
-            try:
-                await self._refresh(paths, why)
-            except Unavailable as error:
-                self.note_bus_failure("publishing", error)
+            await self._refresh_or_note(paths, Cause(why))
 
-    async def read_everything(self, why: str) -> None:
+    async def read_everything(self, request: ChangeRequest, *, why: str) -> Outcome:
         """Read every source's content again, whether or not it looks as it did, and publish what changed."""
-        self._sources.forget()
-        await self.refresh(None, why)
+        async with self.lock:
+            self._sources.forget()
+            if request.dry_run:
+                return await self._foreseen(self.config, self.config)
+            await self._refresh_or_note(None, Cause.of(why, request))
+            return Outcome(self.config, self.config, self.manifests, self.goal_now(), self.problems)
 
     async def read_lost_content(self, digest: Digest) -> None:
         """The store has lost or damaged a content: its source may still have it. The caller holds the lock."""
         log.warning("content_damaged", digest=digest[:12])
         self.store.blob_path(digest).unlink(missing_ok=True)
-        await self._refresh(self._sources.forget(digest), "a stored content was damaged")
+        await self._refresh(self._sources.forget(digest), Cause("a stored content was damaged"))
 
     def goal_now(self, *, serials: dict[str, int] | None = None, looks: str = "") -> Goal:
         """Return the goal that everything published now is on the nodes."""
@@ -138,15 +148,37 @@ class Desired:
             await self._renumber(serial)
         self._progress.note()
 
-    async def _carry(self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], why: str) -> None:
-        """The order matters: a demoted node is shut out before anything new is published, a promoted one let in."""
+    async def _foreseen(self, before: ClusterConfig, after: ClusterConfig) -> Outcome:
+        """Return what would happen if `after` were the config: from the same plan, of sources read now."""
+        files = managed_files(after, self.surroundings).files
+        sources = await self._sources.peek([file.path for file in files])
+        if after is not before:
+            text = to_text(after).encode()
+            digest = Digest(hashlib.sha256(text).hexdigest())
+            sources[self._config_data] = replace(
+                sources[self._config_data], kind="ready", digest=digest, size_bytes=len(text)
+            )
+        publication = plan(after, files, sources, self.manifests, generation=self._next_generation())
+        would_be = self.manifests | {manifest.scope: manifest for manifest in publication.manifests}
+        errors = tuple(problem for problem in publication.problems if problem not in self.problems)
+        foreseen = preview(before, after, self.manifests, would_be, errors=errors)
+        return Outcome(before, after, self.manifests, Goal(epoch=after.cluster.epoch), publication.problems, foreseen)
+
+    async def _carry(self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], cause: Cause) -> None:
+        """The order matters: a demoted node is shut out before anything new is published, a promoted one let in.
+
+        What is new is recorded first: if the bus fails, the history still says who asked for it.
+        """
         gone = [scope for scope in before.scopes() if scope not in after.scopes()]
         for scope in gone:
             self.manifests.pop(scope, None)  # before anything that can fail: `restore` would publish it for ever
+        published = dict(self.manifests)
+        paths = None if before.cluster != after.cluster else frozenset({self._config_data})
+        publication = await self._record(paths, cause)
         if set(after.scopes()) - set(before.scopes()):
             await self.publisher.open_scopes(after.scopes())
         await self.publisher.let_in(after)
-        await self._refresh(None if before.cluster != after.cluster else frozenset({self._config_data}), why)
+        await self.publisher.publish(publication, published)
         await self.publisher.assign(after, touched)
         for uuid in before.nodes.keys() - after.nodes.keys():
             self._fleet.forget(before.nodes[uuid].name)
@@ -154,31 +186,45 @@ class Desired:
         for scope in gone:
             await self.publisher.drop_scope(scope)
 
-    async def _refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
+    async def _refresh_or_note(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> None:
+        try:
+            await self._refresh(paths, cause)
+        except Unavailable as error:
+            self.note_bus_failure("publishing", error)
+
+    async def _refresh(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> None:
+        before = dict(self.manifests)
+        await self.publisher.publish(await self._record(paths, cause), before)
+
+    async def _record(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> Publication:
+        """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish."""
         files, problems = self._managed().files, self._managed().problems
         await self._sources.read([file.path for file in files], paths)
-        generation = max(self.store.generation, self._generation_floor) + 1
-        publication = plan(self.config, files, self._sources.seen, self.manifests, generation=generation)
+        seen = self._sources.seen
+        publication = plan(self.config, files, seen, self.manifests, generation=self._next_generation())
         self._note_problems((*problems, *publication.problems))
         if publication.manifests:
-            await self._issue(publication, why)
+            await self._add_generation(publication, cause if cause.by else replace(cause, by=_owners(publication)))
+        return publication
 
-    async def _issue(self, publication: Publication, why: str) -> None:
-        """Make a generation durable, then public."""
-        before = dict(self.manifests)
+    async def _add_generation(self, publication: Publication, cause: Cause) -> None:
         entry = Generation(
             generation=publication.generation,
             time=time.time(),
-            why=why,
+            why=cause.why,
+            by=cause.by,
+            reason=cause.reason,
             manifests=publication.manifests,
         )
         await asyncio.to_thread(self.store.add_generation, entry)
         self.manifests |= {manifest.scope: manifest for manifest in publication.manifests}
         scopes = [manifest.scope for manifest in publication.manifests]
         facts = {"generation": publication.generation, "scopes": scopes, "changed": len(publication.events)}
-        log.info("generation_made", **facts, why=why)
+        log.info("generation_made", **facts, why=cause.why, by=cause.by)
         self._progress.note()
-        await self.publisher.publish(publication, before)
+
+    def _next_generation(self) -> int:
+        return max(self.store.generation, self._generation_floor) + 1
 
     def _note_problems(self, problems: tuple[FileError, ...]) -> None:
         if problems == self.problems:
@@ -191,9 +237,12 @@ class Desired:
 
     async def _reissue(self) -> None:
         """Publish what the disk says under a generation beyond the one found on the bus."""
-        generation = max(self.store.generation, self._generation_floor) + 1
-        manifests = tuple(replace(manifest, generation=generation) for manifest in self.manifests.values())
-        await self._issue(Publication(generation, manifests, (), self.problems), "the bus was ahead of the disk")
+        before = dict(self.manifests)
+        generation = self._next_generation()
+        manifests = tuple(replace(manifest, generation=generation) for manifest in before.values())
+        publication = Publication(generation, manifests, (), self.problems)
+        await self._add_generation(publication, Cause("the bus was ahead of the disk", by="the master"))
+        await self.publisher.publish(publication, before)
         self.restore_due.set()
 
     async def _renumber(self, serial: int) -> None:
@@ -202,6 +251,12 @@ class Desired:
         self.config = with_nodes(self.config, nodes, time.time())
         await asyncio.to_thread(self.store.save_config, self.config)
         self.restore_due.set()
+
+
+def _owners(publication: Publication) -> str:
+    """Return whose files have changed on the master: all that is known of who has edited them."""
+    owners = {event.entry.owner for event in publication.events if event.entry}
+    return f"{', '.join(sorted(owners))}, as owner" if owners else "the master"
 
 
 def _reassigned(before: ClusterConfig, after: ClusterConfig) -> list[Node]:

@@ -37,6 +37,10 @@ class SourceWatch:
         if self._unsettled_paths():
             self._unsettled.set()
 
+    async def peek(self, paths: Collection[ManagedPath]) -> dict[ManagedPath, Source]:
+        """Return what is at these paths, managed or not; `seen` stays as it is."""
+        return await asyncio.to_thread(self._sources.read, sorted(paths))
+
     def forget(self, digest: Digest | None = None) -> frozenset[ManagedPath]:
         """Have contents (None: all of them) read afresh next time; return their paths."""
         paths = frozenset(path for path, source in self.seen.items() if digest in (None, source.digest))

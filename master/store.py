@@ -23,11 +23,16 @@ READ_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One entry of the history: the manifests that changed, complete, and why."""
+    """One entry of the history: the manifests that changed, complete, and where they come from."""
 
     generation: int
     time: float
     why: str
+    """The command, or what the master noticed."""
+    by: str = ""
+    """Who asked for it, as told by the client; for an edit of sources, who owns them."""
+    reason: str = ""
+    """What who asked said about it."""
     manifests: tuple[Manifest, ...]
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from protocol.change_messages import ChangeRequest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterModify:
+class ClusterModify(ChangeRequest):
     """None leaves a setting as it is."""
 
     candidate_pool_size: int | None = None

@@ -5,6 +5,7 @@ One request type per verb; a verb that changes something answers `Changed`, whic
 
 from dataclasses import dataclass, field
 
+from protocol.change_messages import ChangeRequest, Preview
 from protocol.messages import FileEntry, FileError, Refusals
 from protocol.names import ManagedPath, NodeName, ScopeName
 
@@ -58,6 +59,8 @@ class Changed:
     withdrawn_count: int = 0
     rotate: tuple[ManagedPath, ...] = ()
     """Secrets that a node has held which must not know them any more: they are to be renewed."""
+    preview: Preview | None = None
+    """Set after a dry run: nothing was changed, `done` is what would be, and there is nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ class WaitReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeAdd:
+class NodeAdd(ChangeRequest):
     name: str
     group: str = ""
     """Empty: the cluster's first node group."""
@@ -97,7 +100,7 @@ class NodeAdd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeModify:
+class NodeModify(ChangeRequest):
     """None leaves a flag as it is."""
 
     name: str
@@ -112,7 +115,7 @@ class NodeModify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRemove:
+class NodeRemove(ChangeRequest):
     name: str
 
 
@@ -153,12 +156,12 @@ class NodeInfos:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupAdd:
+class GroupAdd(ChangeRequest):
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupRemove:
+class GroupRemove(ChangeRequest):
     name: str
 
 
@@ -175,7 +178,7 @@ class GroupInfos:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileAdd:
+class FileAdd(ChangeRequest):
     path: str
     scope: str
     optional: bool = False
@@ -184,7 +187,7 @@ class FileAdd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileModify:
+class FileModify(ChangeRequest):
     """None leaves a setting as it is."""
 
     path: str
@@ -195,7 +198,7 @@ class FileModify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileRemove:
+class FileRemove(ChangeRequest):
     path: str
     purge: bool = False
 
@@ -226,7 +229,7 @@ class FileInfos:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedistConf:
+class RedistConf(ChangeRequest):
     """Read every source again, publish what changed, and have every node read its own disk again."""
 
 

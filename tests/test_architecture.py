@@ -40,7 +40,16 @@ class Rule:
 
 
 WIRE = ("errors", "names", "messages", "os_names", "os_messages")
-WIRE += ("cluster_messages", "operator_messages", "verify_messages", "subjects", "headers", "permissions", "bus")
+WIRE += (
+    "change_messages",
+    "cluster_messages",
+    "operator_messages",
+    "verify_messages",
+    "subjects",
+    "headers",
+    "permissions",
+    "bus",
+)
 """Pure modules of `protocol`; each may import those before it."""
 
 PROTOCOL = (
@@ -51,7 +60,7 @@ PROTOCOL = (
 """`protocol` without `nats_bus`."""
 
 CORE = ("protocol.messages", "protocol.names", "protocol.operator_messages", "protocol.errors", "msgspec")
-CORE += ("protocol.os_messages", "protocol.os_names", "protocol.cluster_messages")
+CORE += ("protocol.change_messages", "protocol.os_messages", "protocol.os_names", "protocol.cluster_messages")
 CORE += ("protocol.verify_messages",)
 """msgspec is pure: config.data's text is decided in core."""
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from master.api import goals
-from master.api.roles import change_roles, tell
+from master.api.roles import tell
 from master.core.cluster_operations import cluster_changes, modify_cluster
 from master.core.fleet import nodes_of
 from master.daemon import MasterDaemon
@@ -95,19 +95,19 @@ class ClusterVerbs:
 
     async def modify(self, request: ClusterModify) -> op.Changed:
         hypervisors = self._desired.surroundings.hypervisors
-        change = await change_roles(
-            self._daemon,
+        outcome = await self._desired.change(
             lambda config, now: modify_cluster(config, request, hypervisors=hypervisors, now=now),
+            request,
             why="cluster modify",
         )
-        lines = list(cluster_changes(change.before.cluster, change.after.cluster))
-        name = change.after.cluster.cluster_name
+        lines = list(cluster_changes(outcome.before.cluster, outcome.after.cluster))
+        name = outcome.after.cluster.cluster_name
         done = [f"Modified cluster {name}" if lines else f"Cluster {name} is like that already.", *lines]
-        return tell(self._daemon, change, change.goal, done=done)
+        return tell(self._daemon, outcome, outcome.goal, done=done)
 
     async def redist_conf(self, request: op.RedistConf) -> op.Changed:
-        goal = await self._daemon.look_everywhere()
-        return op.Changed(goal=goal, done=("Every source was read again; every node reads its own files again.",))
+        outcome = await self._daemon.look_everywhere(request)
+        return outcome.answer(["Every source was read again; every node reads its own files again."])
 
     async def _goal_of(self, request: op.WaitRequest) -> op.Goal:
         """All that is true now, edits made before the request included; for all, or for what the request names."""

@@ -4,6 +4,7 @@ from master.api import goals
 from master.core import operations
 from master.core.ancillary import ManagedFile
 from master.daemon import MasterDaemon
+from master.outcome import Outcome
 from protocol import operator_messages as op
 from protocol.bus import Handler
 from protocol.errors import Refused
@@ -26,12 +27,13 @@ class FileVerbs:
         }
 
     async def add(self, request: op.FileAdd) -> op.Changed:
-        goal = await self._desired.change(
+        outcome = await self._desired.change(
             lambda config, now: operations.add_file(config, request, surroundings=self._desired.surroundings, now=now),
+            request,
             why=f"file add {request.path}",
         )
-        done = [f"{request.path} is managed, scope {request.scope}.", *self._problem_lines(request.path)]
-        return op.Changed(goal=goals.of_scopes(goal, {request.scope}), done=tuple(done))
+        done = [f"{request.path} is managed, scope {request.scope}.", *_problem_lines(outcome, request.path)]
+        return outcome.answer(done, goal=goals.of_scopes(outcome.goal, {request.scope}))
 
     async def list_all(self, request: op.FileQuery) -> op.FileInfos:
         files = self._desired.files()
@@ -44,19 +46,23 @@ class FileVerbs:
         return op.FileInfos(files=tuple(self._file_info(file, published.get(file.path)) for file in wanted))
 
     async def modify(self, request: op.FileModify) -> op.Changed:
-        goal = await self._desired.change(
-            lambda config, now: operations.modify_file(config, request, now=now), why=f"file modify {request.path}"
+        outcome = await self._desired.change(
+            lambda config, now: operations.modify_file(config, request, now=now),
+            request,
+            why=f"file modify {request.path}",
         )
-        return op.Changed(goal=goal, done=(f"{request.path} modified.", *self._problem_lines(request.path)))
+        return outcome.answer([f"{request.path} modified.", *_problem_lines(outcome, request.path)])
 
     async def remove(self, request: op.FileRemove) -> op.Changed:
         scopes = {file.scope for file in self._desired.files() if file.path == request.path}
-        goal = await self._desired.change(
-            lambda config, now: operations.remove_file(config, request, now=now), why=f"file remove {request.path}"
+        outcome = await self._desired.change(
+            lambda config, now: operations.remove_file(config, request, now=now),
+            request,
+            why=f"file remove {request.path}",
         )
         kept = "no copy is kept" if request.purge or MASTER_CANDIDATES in scopes else "each keeps a dated backup"
         done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
-        return op.Changed(goal=goals.of_scopes(goal, set(scopes)), done=(done,))
+        return outcome.answer([done], goal=goals.of_scopes(outcome.goal, set(scopes)))
 
     def _file_info(self, file: ManagedFile, published: FileEntry | None) -> op.FileInfo:
         return op.FileInfo(
@@ -69,5 +75,6 @@ class FileVerbs:
             error=" ".join(problem.reason for problem in self._desired.problems if problem.path == file.path),
         )
 
-    def _problem_lines(self, path: str) -> list[str]:
-        return [f"But {path} {problem.reason}." for problem in self._desired.problems if problem.path == path]
+
+def _problem_lines(outcome: Outcome, path: str) -> list[str]:
+    return [f"But {path} {problem.reason}." for problem in outcome.problems if problem.path == path]

@@ -24,12 +24,13 @@ class GroupVerbs:
 
     async def add(self, request: op.GroupAdd) -> op.Changed:
         group_uuid = str(uuid.uuid4())
-        goal = await self._desired.change(
+        outcome = await self._desired.change(
             lambda config, now: operations.add_group(config, request, uuid=group_uuid, now=now),
+            request,
             why=f"group add {request.name}",
         )
-        scope = group_scope(self._desired.config.nodegroups[group_uuid].name)
-        return op.Changed(goal=goal, done=(f"Node group {request.name} added; its scope is {scope}.",))
+        scope = group_scope(outcome.after.nodegroups[group_uuid].name)
+        return outcome.answer([f"Node group {request.name} added; its scope is {scope}."])
 
     async def list_all(self, request: op.Nothing) -> op.GroupInfos:
         config = self._desired.config
@@ -45,7 +46,9 @@ class GroupVerbs:
         )
 
     async def remove(self, request: op.GroupRemove) -> op.Changed:
-        goal = await self._desired.change(
-            lambda config, now: operations.remove_group(config, request, now=now), why=f"group remove {request.name}"
+        outcome = await self._desired.change(
+            lambda config, now: operations.remove_group(config, request, now=now),
+            request,
+            why=f"group remove {request.name}",
         )
-        return op.Changed(goal=goal, done=(f"Node group {request.name} removed.",))
+        return outcome.answer([f"Node group {request.name} removed."])

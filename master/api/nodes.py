@@ -3,9 +3,10 @@
 import uuid
 
 from master.api import goals
-from master.api.roles import RoleChange, change_roles, tell
+from master.api.roles import tell
 from master.core import consequences, operations
 from master.daemon import MasterDaemon
+from master.outcome import Outcome
 from protocol import operator_messages as op
 from protocol.bus import Handler
 
@@ -27,14 +28,14 @@ class NodeVerbs:
 
     async def add(self, request: op.NodeAdd) -> op.Changed:
         node_uuid = str(uuid.uuid4())
-        change = await change_roles(
-            self._daemon,
+        outcome = await self._desired.change(
             lambda config, now: operations.add_node(config, request, uuid=node_uuid, now=now),
+            request,
             why=f"node add {request.name}",
         )
-        node = change.after.nodes[node_uuid]
-        done = [f"Node {node.name} added.", consequences.own_role(change.before, change.after, node)]
-        return tell(self._daemon, change, goals.of_node(change.goal, change.after, node), done=done, asked=node_uuid)
+        node = outcome.after.nodes[node_uuid]
+        done = [f"Node {node.name} added.", consequences.own_role(outcome.before, outcome.after, node)]
+        return tell(self._daemon, outcome, goals.of_node(outcome.goal, outcome.after, node), done=done, asked=node_uuid)
 
     async def list_all(self, request: op.NodeQuery) -> op.NodeInfos:
         config = self._desired.config
@@ -42,31 +43,35 @@ class NodeVerbs:
         return op.NodeInfos(nodes=self._daemon.node_infos(nodes))
 
     async def modify(self, request: op.NodeModify) -> op.Changed:
-        change = await change_roles(
-            self._daemon,
+        outcome = await self._desired.change(
             lambda config, now: operations.modify_node(config, request, now=now),
+            request,
             why=f"node modify {request.name}",
         )
-        after = change.after.node(request.name)
-        flags = _flag_lines(change, after.uuid)
-        role = consequences.own_role(change.before, change.after, after)
+        after = outcome.after.node(request.name)
+        flags = _flag_lines(outcome, after.uuid)
+        role = consequences.own_role(outcome.before, outcome.after, after)
         done = [f"Modified node {after.name}" if flags else f"Node {after.name} is like that already.", *flags]
         done += [role] if role else []
-        return tell(self._daemon, change, goals.of_node(change.goal, change.after, after), done=done, asked=after.uuid)
+        return tell(
+            self._daemon, outcome, goals.of_node(outcome.goal, outcome.after, after), done=done, asked=after.uuid
+        )
 
     async def remove(self, request: op.NodeRemove) -> op.Changed:
-        goal = await self._desired.change(
-            lambda config, now: operations.remove_node(config, request, now=now), why=f"node remove {request.name}"
+        outcome = await self._desired.change(
+            lambda config, now: operations.remove_node(config, request, now=now),
+            request,
+            why=f"node remove {request.name}",
         )
         done = f"Node {request.name} removed; the broker no longer knows its key. Its files stay where they are."
-        return op.Changed(goal=goal, done=(done,))
+        return outcome.answer([done])
 
 
-def _flag_lines(change: RoleChange, node: str) -> list[str]:
+def _flag_lines(outcome: Outcome, node: str) -> list[str]:
     """One line per flag that is not what it was, in the words of `gnt-node modify`."""
-    before, after = change.before.nodes[node], change.after.nodes[node]
+    before, after = outcome.before.nodes[node], outcome.after.nodes[node]
     flags = ("master_candidate", "offline", "drained", "master_capable", "vm_capable", "public_key")
     lines = [f" - {flag} -> {getattr(after, flag)}" for flag in flags if getattr(before, flag) != getattr(after, flag)]
     if before.group != after.group:
-        lines.append(f" - group -> {change.after.nodegroups[after.group].name}")
+        lines.append(f" - group -> {outcome.after.nodegroups[after.group].name}")
     return lines

@@ -1,21 +1,37 @@
 """What every changing command does: ask, say what was done, wait until it is on the disks, say how that ended."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+
 from master.cli.connect import Session, with_bus
 from master.cli.failures import DEADLINE_PASSED, DONE, complain
-from master.cli.output import emit_json, emit_lines
+from master.cli.options import remarks
+from master.cli.output import emit_json, emit_lines, show
 from master.cli.shapes import changed_shape, outcome_shape
 from master.cli.waiting import Outcome, deadline_sentences, progress_line, reached_sentence, wait_for
+from protocol.change_messages import ChangeRequest, Preview
 from protocol.operator_messages import Changed, WaitRequest
 
 CHANGE_ANSWER_S = 30.0
 """A change may read and publish large sources before it is answered."""
 
 
-def change(verb: str, request: object, *, wait: bool = False, timeout_s: float = 0.0, as_json: bool = False) -> int:
-    """Ask for a change and return the exit code. With `wait`, 0 means that it is on the nodes' disks."""
+def change(
+    verb: str, request: ChangeRequest, *, wait: bool = False, timeout_s: float = 0.0, as_json: bool = False
+) -> int:
+    """Ask for a change and return the exit code. With `wait`, 0 means that it is on the nodes' disks.
+
+    Who asks, and what `changing_options` has taken from the command line, is added here.
+    """
+    given = remarks(click.get_current_context())
 
     async def work(session: Session) -> int:
-        changed = await session.bus.ask(verb, request, Changed, timeout_s=CHANGE_ANSWER_S)
+        asked = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run)
+        changed = await session.bus.ask(verb, asked, Changed, timeout_s=CHANGE_ANSWER_S)
+        if changed.preview:
+            return _tell_preview(changed.done, changed.preview, as_json=as_json)
         if not as_json:
             emit_lines(changed.done)
         outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
@@ -36,6 +52,16 @@ def wait_until(request: WaitRequest, *, timeout_s: float, as_json: bool) -> int:
         return _tell(outcome, timeout_s, quiet=as_json)
 
     return with_bus(work)
+
+
+def _tell_preview(done: Sequence[str], preview: Preview, *, as_json: bool) -> int:
+    from master.cli.preview_view import preview_shape, preview_text
+
+    if as_json:
+        emit_json({"dry_run": True, "done": list(done), **preview_shape(preview)})
+    else:
+        show(preview_text(done, preview))
+    return DONE
 
 
 async def _outcome(session: Session, request: WaitRequest, timeout_s: float) -> Outcome:

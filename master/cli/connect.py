@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import click
 
+from master.cli.asker import asker
 from master.cli.lazy import chosen_directory
 from protocol.bus import OperatorBus
 from protocol.errors import Refused, Unavailable
@@ -44,15 +45,17 @@ class Wiring:
     connect: Callable[[Path | None], AbstractAsyncContextManager[OperatorBus]] = open_bus
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    asker: Callable[[], str] = asker
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open bus and the time by which it is used."""
+    """An open bus, the time by which it is used, and who uses it."""
 
     bus: OperatorBus
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
+    asker: Callable[[], str] = asker
 
 
 def with_bus(work: Callable[[Session], Awaitable[T]]) -> T:
@@ -73,7 +76,7 @@ def ask(verb: str, request: object, reply: type[T]) -> T:
 async def _session(wiring: Wiring, directory: Path | None, work: Callable[[Session], Awaitable[T]]) -> T:
     try:
         async with wiring.connect(directory) as bus:
-            return await work(Session(bus, wiring.clock, wiring.sleep))
+            return await work(Session(bus, wiring.clock, wiring.sleep, wiring.asker))
     except Unavailable as error:
         raise Unavailable(f"{error}; {_next_step(directory)}") from error
 

@@ -21,7 +21,7 @@ def group() -> None:
 
 @group.command(cls=MeshCommand)
 @click.argument("name", type=options.group_name)
-@options.json_option
+@options.changing_options
 def add(name: str, as_json: bool) -> int:
     """Add an empty node group.
 
@@ -49,7 +49,7 @@ def list_groups(as_json: bool) -> None:
 
 @group.command(cls=MeshCommand)
 @click.argument("name", type=options.group_name)
-@options.json_option
+@options.changing_options
 def remove(name: str, as_json: bool) -> int:
     """Remove a node group that has neither nodes nor files."""
     return change("group.remove", GroupRemove(name=name), as_json=as_json)

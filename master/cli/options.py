@@ -6,14 +6,17 @@ A type checks only what is wrong whatever the cluster looks like; everything els
 import math
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import click
 
 from protocol import names
+from protocol.change_messages import REASON_CHARS_MAX, check_remark
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_REMARKS: Final = "gnt-mesh remarks"
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
 
 
@@ -109,8 +112,53 @@ def timeout_option(command: F) -> F:
     )(command)
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What every changing command may be told beside what it is to do."""
+
+    reason: str = ""
+    dry_run: bool = False
+
+
+def remarks(ctx: click.Context) -> Remarks:
+    """Return what the command line said by `changing_options`."""
+    return Remarks(ctx.meta.get(f"{_REMARKS}.reason", ""), ctx.meta.get(f"{_REMARKS}.dry_run", False))
+
+
+def changing_options(command: F) -> F:
+    """`--dry-run`, `--reason` and `--json` for a command that changes something; `change` sends the first two along."""
+    dry_run = click.option(
+        "--dry-run",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="Only show what would be done, node by node and file by file.",
+    )
+    reason = click.option(
+        "--reason",
+        type=_reason,
+        default="",
+        metavar="TEXT",
+        expose_value=False,
+        callback=_remember,
+        help="Why you do this: kept in the history, see `gnt-mesh file log`.",
+    )
+    return dry_run(reason(json_option(command)))
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    ctx.meta[f"{_REMARKS}.{param.name}"] = value
+
+
+def _reason(text: str) -> str:
+    try:
+        return check_remark("reason", text, REASON_CHARS_MAX)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def waiting_options(*, default: bool) -> Callable[[F], F]:
-    """`--wait/--no-wait`, `--timeout` and `--json` for a command that changes something."""
+    """`changing_options`, `--wait/--no-wait` and `--timeout` for a command that changes something on nodes."""
 
     def decorate(command: F) -> F:
         wait = click.option(
@@ -119,6 +167,6 @@ def waiting_options(*, default: bool) -> Callable[[F], F]:
             show_default=True,
             help="Return when the change is on the nodes' disks, or as soon as the master has taken it.",
         )
-        return wait(timeout_option(json_option(command)))
+        return wait(timeout_option(changing_options(command)))
 
     return decorate

@@ -14,6 +14,8 @@ from protocol.bus import Reply
 from protocol.names import NodeName
 from protocol.operator_messages import ClusterStatus, Goal, Missing, NodeInfo, ScopeInfo, WaitReply, WaitRequest
 
+ASKER = "tester@here"
+
 
 @dataclass
 class FakeOperatorBus:
@@ -66,7 +68,7 @@ class FakeOperatorBus:
 
     def run(self, *args: str) -> Result:
         """Run `gnt-mesh ARGS` on this bus."""
-        wiring = Wiring(connect=self.connect, clock=lambda: self.now, sleep=self.sleep)
+        wiring = Wiring(connect=self.connect, clock=lambda: self.now, sleep=self.sleep, asker=lambda: ASKER)
         return CliRunner().invoke(root, args, obj=wiring, env={"GNT_MESH_DIR": None, "GNT_MESH_DEBUG": None})
 
     def requests(self, verb: str) -> list[object]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union
 from hypothesis import strategies as st
 
 from protocol import messages
+from protocol.change_messages import ChangeRequest
 from protocol.messages import ERRORS_MAX, REASON_CHARS_MAX, FileEntry, FileEvent
 from protocol.names import Digest, ManagedPath, NodeName, ScopeName, managed_path, node_name, scope_name
 
@@ -66,6 +67,8 @@ def of(kind: type) -> st.SearchStrategy[Any]:
 def _field(kind: type, name: str, hint: Any) -> st.SearchStrategy[Any]:
     if special := _SPECIAL.get((kind.__name__, name)):
         return special()
+    if issubclass(kind, ChangeRequest) and name in ("by", "reason"):
+        return st.text(max_size=40).filter(str.isprintable)
     return st.integers(1, 2**63) if name == "epoch" else _value(hint)
 
 

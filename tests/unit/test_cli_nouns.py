@@ -1,9 +1,11 @@
 """Each noun's verbs: what they ask of the master, and what they print."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from protocol.change_messages import ChangeRequest
 from protocol.messages import FileEntry
 from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.operator_messages import (
@@ -26,7 +28,7 @@ from protocol.operator_messages import (
     NodeRemove,
     RedistConf,
 )
-from tests.support.fake_operator_bus import FakeOperatorBus, a_goal, a_master, a_node, a_wait_reply
+from tests.support.fake_operator_bus import ASKER, FakeOperatorBus, a_goal, a_master, a_node, a_wait_reply
 
 KEY = "U" + "A" * 55
 
@@ -61,14 +63,14 @@ KEY = "U" + "A" * 55
         ("file remove /etc/x --purge --no-wait", "file.remove", FileRemove(path="/etc/x", purge=True), False),
     ],
 )  # fmt: skip
-def test_a_change_asks_for_exactly_this(line: str, verb: str, request_sent: object, waits: bool) -> None:
+def test_a_change_asks_for_exactly_this(line: str, verb: str, request_sent: ChangeRequest, waits: bool) -> None:
     changed = Changed(goal=a_goal(), done=("first thing done", "second thing done"))
     bus = FakeOperatorBus(answers={verb: [changed], "wait": [a_wait_reply()]})
 
     result = bus.run(*line.split())
 
     assert result.exit_code == 0, result.stderr
-    assert bus.requests(verb) == [request_sent]
+    assert bus.requests(verb) == [replace(request_sent, by=ASKER)]
     assert bool(bus.requests("wait")) == waits
     assert result.stdout.splitlines()[:2] == ["first thing done", "second thing done"]
 

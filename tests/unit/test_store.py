@@ -4,8 +4,10 @@ import errno
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from master.core.cluster import ClusterConfig, to_text
@@ -109,6 +111,26 @@ def test_the_history_is_read_back(disk: Disk) -> None:
     assert (again.generation, again.kept) == (2, 2)
     assert again.manifests() == {**{scope: manifest(1, scope) for scope in SCOPES}, ALL: manifest(2)}
     assert again.manifests() == store.manifests()
+
+
+def test_who_asked_for_a_generation_and_why_is_kept(disk: Disk) -> None:
+    entry = replace(a_generation(1, why="file add /etc/x"), by="root@master1", reason="ticket 17")
+    disk.open().add_generation(entry)
+
+    text = (disk.state / "history" / "000000000001.json").read_bytes()
+
+    assert msgspec.json.decode(text, type=Generation) == entry
+
+
+def test_a_generation_that_was_kept_before_anybody_was_named_is_read(disk: Disk) -> None:
+    store = disk.open()
+    store.add_generation(a_generation(1))
+    path = disk.state / "history" / "000000000001.json"
+    fields = msgspec.json.decode(path.read_bytes())
+    del fields["by"], fields["reason"]
+    path.write_bytes(msgspec.json.encode(fields))
+
+    assert disk.open().manifests() == store.manifests()
 
 
 def test_before_the_first_generation_there_is_none(disk: Disk) -> None:

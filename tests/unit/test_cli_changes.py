@@ -1,0 +1,178 @@
+"""What every changing command takes beside its own arguments: `--dry-run` and `--reason`; and who asks."""
+
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from master.cli.app import root
+from master.cli.asker import asker
+from protocol.change_messages import ChangeRequest, FileChange, NodeChanges, Preview, RoleChange
+from protocol.messages import FileError
+from protocol.names import ALL, ManagedPath, NodeName
+from protocol.operator_messages import Changed
+from tests.support.fake_operator_bus import ASKER, FakeOperatorBus, a_goal, a_wait_reply
+
+CHANGING = {
+    "cluster modify -C 5": "cluster.modify",
+    "cluster redist-conf": "cluster.redist-conf",
+    "node add node4": "node.add",
+    "node modify node2 -C yes": "node.modify",
+    "node remove node2": "node.remove",
+    "group add rack1": "group.add",
+    "group remove rack1": "group.remove",
+    "file add /etc/x --scope all": "file.add",
+    "file modify /etc/x --scope all": "file.modify",
+    "file remove /etc/x": "file.remove",
+}
+LOOKING = {"verify", "info", "list", "status", "watch", "wait", "up", "decode", "version"}
+
+PREVIEW = Preview(
+    roles=(RoleChange(node=NodeName("node4"), before="", after="C"),),
+    nodes=(
+        NodeChanges(
+            nodes=(NodeName("node2"), NodeName("node3")),
+            files=(
+                FileChange(path=ManagedPath("/etc/a"), scope=ALL, change="added"),
+                FileChange(path=ManagedPath("/etc/b"), scope=ALL, change="changed", details=("content", "mode")),
+            ),
+            files_count=5,
+        ),
+        NodeChanges(
+            nodes=tuple(NodeName(f"node{number}") for number in range(10, 20)),
+            files=(FileChange(path=ManagedPath("/etc/c"), scope=ALL, change="removed"),),
+            files_count=1,
+            offline=True,
+        ),
+    ),
+    errors=(FileError(path="/etc/d", reason="does not exist on the master"),),
+)
+
+
+def dry(preview: Preview) -> Changed:
+    return Changed(goal=a_goal(generations={}), done=("Node node4 added.",), preview=preview)
+
+
+def commands(group: click.Group, *nouns: str) -> Iterator[tuple[str, click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command
+        if isinstance(command, click.Group):
+            yield from commands(command, *nouns, name)
+        else:
+            yield " ".join((*nouns, name)), command
+
+
+def test_no_changing_command_was_forgotten_here() -> None:
+    told = {" ".join(line.split()[:2]) for line in CHANGING}
+    there = {name for name, _ in commands(root) if name.split()[-1] not in LOOKING}
+
+    assert there == told
+
+
+@pytest.mark.parametrize("line", CHANGING)
+def test_every_changing_command_sends_who_asks_why_and_whether_it_is_a_dry_run(line: str) -> None:
+    bus = FakeOperatorBus(answers={CHANGING[line]: [dry(Preview())]})
+
+    result = bus.run(*line.split(), "--dry-run", "--reason", "ticket 17")
+
+    assert result.exit_code == 0, result.stderr
+    (request,) = bus.requests(CHANGING[line])
+    assert isinstance(request, ChangeRequest)
+    assert (request.by, request.reason, request.dry_run) == (ASKER, "ticket 17", True)
+    assert bus.requests("wait") == [], "nothing was changed, so there is nothing to wait for"
+
+
+@pytest.mark.parametrize("line", CHANGING)
+def test_without_the_flags_it_is_a_change_without_a_reason(line: str) -> None:
+    bus = FakeOperatorBus(answers={CHANGING[line]: [Changed(goal=a_goal())], "wait": [a_wait_reply()]})
+
+    assert bus.run(*line.split()).exit_code == 0
+    (request,) = bus.requests(CHANGING[line])
+    assert isinstance(request, ChangeRequest)
+    assert (request.reason, request.dry_run) == ("", False)
+
+
+def test_a_dry_run_shows_roles_then_files_per_node() -> None:
+    bus = FakeOperatorBus(answers={"node.add": [dry(PREVIEW)]})
+
+    assert bus.run("node", "add", "node4", "--dry-run").stdout.splitlines() == [
+        "Dry run: nothing was changed. This would be done:",
+        "  Node node4 added.",
+        "",
+        "Node   Role",
+        "node4  - -> C",
+        "",
+        "node2, node3:",
+        "Would be  File              Scope  What",
+        "added     /etc/a            all",
+        "changed   /etc/b            all    content, mode",
+        "          and 3 more files",
+        "",
+        "node10, node11, node12, node13, node14, node15, node16, node17 and 2 more, when online again:",
+        "Would be  File    Scope  What",
+        "removed   /etc/c  all",
+        "/etc/d does not exist on the master",
+    ]
+
+
+def test_a_dry_run_without_effect_says_so() -> None:
+    bus = FakeOperatorBus(answers={"group.add": [dry(Preview())]})
+
+    assert bus.run("group", "add", "rack1", "--dry-run").stdout.splitlines()[-1] == (
+        "No file would change on any node."
+    )
+
+
+def test_a_dry_run_as_json_has_every_node_by_itself() -> None:
+    bus = FakeOperatorBus(answers={"node.add": [dry(PREVIEW)]})
+
+    shown = json.loads(bus.run("node", "add", "node4", "--dry-run", "--json").stdout)
+
+    assert shown["dry_run"] is True
+    assert shown["done"] == ["Node node4 added."]
+    assert shown["roles"] == [{"node": "node4", "before": "", "after": "C"}]
+    assert [node["name"] for node in shown["nodes"]] == ["node2", "node3", *(f"node{n}" for n in range(10, 20))]
+    assert shown["nodes"][1] == {
+        "name": "node3",
+        "offline": False,
+        "files_count": 5,
+        "files": [
+            {"path": "/etc/a", "scope": "all", "change": "added", "details": []},
+            {"path": "/etc/b", "scope": "all", "change": "changed", "details": ["content", "mode"]},
+        ],
+    }
+    assert shown["errors"] == [{"path": "/etc/d", "reason": "does not exist on the master", "scope": ""}]
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "x" * 401])
+def test_a_reason_that_cannot_be_kept_is_refused_at_once(reason: str) -> None:
+    bus = FakeOperatorBus()
+
+    result = bus.run("group", "add", "rack1", "--reason", reason)
+
+    assert result.exit_code == 1
+    assert "reason" in result.stderr
+    assert bus.asked == []
+
+
+def test_who_asks_is_user_at_host(tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+
+    assert asker(tmp_path / "no such file") == f"{user}@{socket.gethostname()}"
+
+
+@pytest.mark.parametrize(
+    ("login", "before"), [("4294967295", ""), ("1", "daemon as "), ("999999", "999999 as "), ("?", "")]
+)
+def test_who_has_become_root_is_named(tmp_path: Path, login: str, before: str) -> None:
+    """The kernel remembers as whom somebody has logged in, whatever `su` or `sudo` made of them."""
+    (tmp_path / "loginuid").write_text(login)
+
+    assert asker(tmp_path / "loginuid").startswith(f"{before}{pwd.getpwuid(os.geteuid()).pw_name}@")
