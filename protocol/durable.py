@@ -121,6 +121,21 @@ def write_file(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o60
         os.close(directory)
 
 
+def overwrite(path: Path, content: bytes) -> None:
+    """Overwrite a file of ours in place, durably. What is cut off leaves it torn: who reads it has to notice.
+
+    A tenth of what `write_file` costs, as long as the size stays the same, since no name changes.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        write_all(fd, content)
+        if os.fstat(fd).st_size > len(content):
+            os.ftruncate(fd, len(content))
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
 def make_directory(path: Path, *, mode: int = 0o700) -> None:
     """Make a directory and its missing parents, durably. An existing one is left as it is."""
     if path.is_dir():

@@ -14,7 +14,11 @@ import pytest
 
 from master import certificates
 from master.certificates import Pair
+from node_agent.core.events import Memory
+from node_agent.core.reconcile import Known
+from node_agent.ledger import Ledger
 from protocol import identity
+from protocol.names import ALL, Digest, ManagedPath
 from tests.support.old_server import old_server
 
 
@@ -122,8 +126,7 @@ def test_leftovers_of_a_killed_write_are_swept_at_the_start(settings: Path) -> N
     managed.mkdir(parents=True)
     (managed / ".gnt-mesh.0123456789abcdef.tmp").write_text("half")
     (settings.parent / "state").mkdir()
-    memory = {"serial": [1, 1], "versions": {}, "known": {"/etc/ganeti/x": {"scope": "all", "digest": "0" * 64}}}
-    (settings.parent / "state/ledger.json").write_text(json.dumps(memory))
+    Ledger(settings.parent / "state").save(Memory(known={ManagedPath("/etc/ganeti/x"): Known(ALL, Digest("0" * 64))}))
     with agent(settings) as process:
         assert "swept=1" in line_of(process)
     assert list(managed.iterdir()) == []

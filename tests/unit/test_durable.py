@@ -163,3 +163,26 @@ def test_write_all_writes_all_of_a_large_piece(tmp_path: Path) -> None:
     with os.fdopen(reader, "rb") as pipe:
         assert pipe.read() == data
     os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"as long as it was", b"longer than what was there before"])
+def test_a_file_overwritten_in_place_holds_exactly_what_it_was_given(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(b"as it was before!")
+    inode = path.stat().st_ino
+
+    durable.overwrite(path, content)
+
+    assert path.read_bytes() == content
+    assert path.stat().st_ino == inode
+
+
+def test_overwriting_makes_no_file_and_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("victim")
+
+    with pytest.raises(FileNotFoundError):
+        durable.overwrite(tmp_path / "missing", b"x")
+    with pytest.raises(OSError, match="symbolic links"):
+        durable.overwrite(tmp_path / "link", b"x")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
