@@ -10,6 +10,7 @@ from protocol.names import managed_path
 OPERATOR_SETTINGS_FILE: Final = "operator.toml"
 OPERATOR_SETTINGS: Final = Path("/etc/gnt-mesh") / OPERATOR_SETTINGS_FILE
 MASTER_SETTINGS: Final = Path("/etc/gnt-mesh/master.toml")
+CONFIG_DATA: Final = Path("/var/lib/ganeti/config.data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class MasterSettings:
     root: Path = Path("/")
     """Where the sources are: the root of the master's own node."""
     state_dir: Path = Path("/var/lib/gnt-mesh/master")
-    config_data: Path = Path("/var/lib/ganeti/config.data")
+    config_data: Path = CONFIG_DATA
     """As a managed path, below `root`."""
     watch_step_ms: int = 5
     """A source counts as changed once this long passed without another change."""

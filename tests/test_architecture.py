@@ -82,15 +82,14 @@ RULES = (
     Rule("master.core", ("master.core", "protocol.permissions", *CORE), PURE),
     Rule("master.__main__", ("master", "protocol", "structlog")),
     Rule("master.cli.up", ("master.cli", "master.up", *PROTOCOL, "click"), ANY),
+    Rule("master.cli.cluster_init", ("master.cli", "master.first_node", "master.up.broker", *PROTOCOL, "click"), ANY),
     Rule("master.cli.connect", ("master.cli", "master.settings", "protocol", "click")),
     Rule("master.cli", ("master.cli", "master.settings", *PROTOCOL, "click", "rich")),
     Rule("master.certificates", ("protocol.durable", "protocol.errors", "cryptography")),
     Rule("master.up.mesh", ("master.up", "master.settings", "master.core", "master.store", "protocol")),
     Rule("master.up.broker", ("master.up", "protocol.errors", "protocol.nats_bus")),
     Rule("master.up.tethered", ()),
-    Rule(
-        "master.up", ("master.up", "master.settings", "master.certificates", "master.core", "master.store", *PROTOCOL)
-    ),
+    Rule("master.up", ("master.up", "master.settings", "master.founding", "master.core", "master.store", *PROTOCOL)),
     Rule("master.logs", ("structlog",)),
     Rule("master.settings", ("protocol.names", "protocol.settings_file")),
     Rule(
@@ -123,6 +122,7 @@ ENVIRONMENT_READERS = frozenset(
         "master.logs",  # a part of __main__: is the journal reading?
         "node_agent.logs",
         "master.cli.app",
+        "master.cli.cluster_init",  # PATH, where nats-server may be
         "master.cli.up",  # hands what it was started with on to master.up
     }
 )
@@ -293,6 +293,8 @@ def test_nothing_imports_the_tests() -> None:
         ("master.cli.node", "from master.up.mesh import up"),
         ("master.cli.node", "from protocol.nats_bus import NatsOperatorBus"),
         ("master.cli.up", "from master.core.cluster import new_cluster"),
+        ("master.cli.cluster", "from master.first_node import init"),
+        ("master.first_node", "from master.up.layout import Layout"),
         ("master.up.child", "from protocol.nats_bus import NatsOperatorBus"),
         ("master.up.mesh", "from master.daemon import MasterDaemon"),
         ("master.up.mesh", "import node_agent.settings"),

@@ -4,6 +4,7 @@ import click
 
 from master.cli import options
 from master.cli.change import change
+from master.cli.cluster_init import init
 from master.cli.cluster_verify import verify
 from master.cli.connect import ask
 from master.cli.formats import moment, yes
@@ -16,9 +17,10 @@ from protocol.operator_messages import ClusterInfo, Nothing, RedistConf
 
 @click.group(cls=MeshGroup)
 def cluster() -> None:
-    """The cluster as a whole: info, modify, redist-conf, verify."""
+    """The cluster as a whole: init, info, modify, redist-conf, verify."""
 
 
+cluster.add_command(init)
 cluster.add_command(verify)
 
 

@@ -3,7 +3,6 @@
 Every step is durable and leaves alone what is there, so a start that was killed anywhere is completed by the next.
 """
 
-import json
 import os
 import re
 import shlex
@@ -14,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from master import certificates
-from master.certificates import Pair
-from master.core import broker_config
+from master import founding
 from master.core.cluster import ClusterConfig, from_text, new_cluster
+from master.founding import Listener, put, toml_text
 from master.store import save_config
 from master.up import broker
-from master.up.layout import HOST, NODES_FILE, Layout, Marker, toml_text, write_marker
+from master.up.layout import HOST, Layout, Marker, write_marker
 from protocol import durable, identity
 from protocol.errors import Refused
 from protocol.names import NodeName, node_name
@@ -124,20 +122,20 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     layout.make_directories()
     for directory in (layout.seed("master").parent, layout.broker_dir):
         durable.sweep(directory)
-    _certify(layout, marker)
-    users = {user: identity.ensure_seed(layout.seed(user)) for user in ("master", "admin", "system")}
+    listener = listener_of(marker)
+    users = founding.make_identities(layout, marker.cluster_name, listener)
     layout.make_node_root(marker.master)
     durable.sweep(layout.config_data(marker.master).parent)
     config = read_config(layout, marker) or _first_config(layout, marker)
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))
-    _put(layout.broker_nodes, _nodes_text(config))
-    _put(layout.broker_config, _broker_text(layout, marker, users, version))
+    put(layout.broker_nodes, founding.nodes_text(config))
+    put(layout.broker_config, founding.broker_text(layout, listener, users, version))
     operator = {
         "server": marker.url,
         "ca_file": os.path.relpath(layout.authority, layout.directory),
         "seed_file": os.path.relpath(layout.seed("admin"), layout.directory),
     }
-    _put(layout.nats_context, _nats_context_text(layout, marker))
+    put(layout.nats_context, founding.nats_context_text(layout, marker.cluster_name, marker.url))
     _put_settings(layout.operator_settings, "How `gnt-mesh --dir` reaches this mesh.", operator)
     return config
 
@@ -147,7 +145,7 @@ def make_node(layout: Layout, node: str, url: str) -> str:
     layout.make_node_root(node)
     durable.sweep(layout.agent_seed(node).parent)
     key = identity.ensure_seed(layout.agent_seed(node))
-    _put(layout.agent_authority(node), layout.authority.read_bytes(), mode=0o644)
+    put(layout.agent_authority(node), layout.authority.read_bytes(), mode=0o644)
     _put_settings(layout.settings(node, "agent"), "The agent of this node.", layout.agent_values(node, url))
     return key
 
@@ -161,6 +159,11 @@ def node_key(layout: Layout, node: str) -> str:
 def server_name(marker: Marker) -> str:
     """Return the name by which the mesh's broker greets."""
     return f"{marker.cluster_name}-broker"
+
+
+def listener_of(marker: Marker) -> Listener:
+    """Return how this mesh's broker is reached: from this machine alone."""
+    return Listener(server_name=server_name(marker), host=HOST, port=marker.port, names=(HOST, "localhost"))
 
 
 def _first_config(layout: Layout, marker: Marker) -> ClusterConfig:
@@ -177,65 +180,14 @@ def _first_config(layout: Layout, marker: Marker) -> ClusterConfig:
     return config
 
 
-def _certify(layout: Layout, marker: Marker) -> None:
-    """The authority's key and the server's stay here; nodes and operators know the authority by its certificate."""
-    authority = Pair(layout.authority_key, layout.authority)
-    certificates.ensure_authority(authority, marker.cluster_name)
-    certificates.ensure_server(Pair(layout.broker_key, layout.broker_certificate), authority, (HOST, "localhost"))
-
-
-def _nodes_text(config: ClusterConfig) -> bytes:
-    """As the master writes it; it is not running now."""
-    members = [(node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes()]
-    return broker_config.render_nodes(member for member in members if member[0]).encode()
-
-
-def _broker_text(layout: Layout, marker: Marker, users: Mapping[str, str], version: tuple[int, int, int]) -> bytes:
-    """The one file with absolute paths in it; so it is written anew at every start."""
-    try:
-        text = broker_config.render_server(
-            server_name=server_name(marker),
-            host=HOST,
-            port=marker.port,
-            store_dir=str(layout.store_dir),
-            nodes_file=NODES_FILE,
-            master_key=users["master"],
-            admin_key=users["admin"],
-            system_key=users["system"],
-            certificate_file=str(layout.broker_certificate),
-            key_file=str(layout.broker_key),
-            server_version=version,
-        )
-    except ValueError as error:
-        raise Refused(f"{layout.directory} cannot be written into nats-server's configuration: {error}") from error
-    return text.encode()
-
-
-def _nats_context_text(layout: Layout, marker: Marker) -> bytes:
-    """The command takes absolute paths alone, so this too is written anew at every start."""
-    context = {
-        "description": f"gnt-mesh {marker.cluster_name}, as administrator",
-        "url": marker.url,
-        "ca": str(layout.authority),
-        "tls_first": True,
-        "nkey": str(layout.seed("admin")),
-    }
-    return json.dumps(context, indent=2).encode() + b"\n"
-
-
 def _put_settings(path: Path, comment: str, values: Mapping[str, str | int]) -> None:
     """Write a settings file; in one that is there the server's address and what is not mentioned are ours to set."""
     if not path.exists():
-        _put(path, toml_text(comment, values))
+        put(path, toml_text(comment, values))
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     line = f'server = "{values["server"]}"'
     text = _SERVER_LINE.sub(line, text, count=1)
     if not _CA_LINE.search(text):  # made before the mesh spoke TLS
         text = f'ca_file = "{values["ca_file"]}"\n{text}'
-    _put(path, text.encode(errors="surrogateescape"))
-
-
-def _put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    if not path.exists() or path.read_bytes() != content:
-        durable.write_file(path, content, mode=mode)
+    put(path, text.encode(errors="surrogateescape"))

@@ -3,14 +3,13 @@
 Every path written into a file is relative to that file, so that the directory can be moved while the mesh is down.
 """
 
-import json
 import os
 import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from master.founding import NODES_FILE, toml_text
 from master.settings import OPERATOR_SETTINGS_FILE
 from protocol import durable, settings_file
 from protocol.errors import Refused
@@ -21,7 +20,6 @@ FORMAT: Final = 1
 
 MARKER_FILE: Final = "gnt-mesh.toml"
 LOCK_FILE: Final = ".lock"
-NODES_FILE: Final = "nodes.conf"
 HOST: Final = "127.0.0.1"
 
 BROKER: Final = "nats-server"
@@ -216,9 +214,3 @@ def read_marker(layout: Layout) -> Marker | None:
 def write_marker(layout: Layout, marker: Marker) -> None:
     """Write the marker durably: from now on the directory is ours."""
     durable.write_file(layout.marker, toml_text("A mesh made by `gnt-mesh up`.", asdict(marker)), mode=0o644)
-
-
-def toml_text(comment: str, values: Mapping[str, str | int]) -> bytes:
-    """Return values as TOML. ASCII strings in JSON's notation are strings in TOML's."""
-    lines = [f"# {comment}", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-    return ("\n".join(lines) + "\n").encode("ascii")

@@ -1,0 +1,121 @@
+"""What a cluster is founded on, on its first machine: identities, its authority, the broker's configuration.
+
+`gnt-mesh up` and `gnt-mesh cluster init` differ in where things lie and in who runs them, and share this. Every step is
+durable and leaves alone what is there, so that one that was interrupted is completed by the next try.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from master import certificates
+from master.certificates import Pair
+from master.core import broker_config
+from master.core.cluster import ClusterConfig
+from protocol import durable, identity
+from protocol.errors import Refused
+
+USERS: Final = ("master", "admin", "system")
+
+NODES_FILE: Final = "nodes.conf"
+"""Beside the broker's configuration, which includes it by this name."""
+
+
+class Places(Protocol):
+    """Where the parts of one cluster lie on its first machine."""
+
+    def seed(self, user: str) -> Path: ...
+
+    @property
+    def authority_key(self) -> Path: ...
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the cluster's authority."""
+
+    @property
+    def broker_key(self) -> Path: ...
+
+    @property
+    def broker_certificate(self) -> Path: ...
+
+    @property
+    def store_dir(self) -> Path:
+        """JetStream's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """How the broker is reached."""
+
+    server_name: str
+    host: str
+    """Where it listens."""
+    port: int
+    names: tuple[str, ...]
+    """All names and addresses that clients may use for it; they are in its certificate."""
+
+
+def make_identities(places: Places, cluster_name: str, listener: Listener) -> dict[str, str]:
+    """Make what is missing of the authority, the server's certificate and the users' keys; return the public keys.
+
+    The authority's key and the server's stay here; nodes and operators know the authority by its certificate.
+    """
+    authority = Pair(places.authority_key, places.authority)
+    certificates.ensure_authority(authority, cluster_name)
+    certificates.ensure_server(Pair(places.broker_key, places.broker_certificate), authority, listener.names)
+    return {user: identity.ensure_seed(places.seed(user)) for user in USERS}
+
+
+def nodes_text(config: ClusterConfig) -> bytes:
+    """Return the broker's list of nodes as the master writes it; for as long as that does not run."""
+    members = [(node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes()]
+    return broker_config.render_nodes(member for member in members if member[0]).encode()
+
+
+def broker_text(places: Places, listener: Listener, users: Mapping[str, str], version: tuple[int, int, int]) -> bytes:
+    """Return the broker's configuration. It has absolute paths in it."""
+    try:
+        text = broker_config.render_server(
+            server_name=listener.server_name,
+            host=listener.host,
+            port=listener.port,
+            store_dir=str(places.store_dir),
+            nodes_file=NODES_FILE,
+            master_key=users["master"],
+            admin_key=users["admin"],
+            system_key=users["system"],
+            certificate_file=str(places.broker_certificate),
+            key_file=str(places.broker_key),
+            server_version=version,
+        )
+    except ValueError as error:
+        where = places.store_dir.parent
+        raise Refused(f"{where} cannot be written into nats-server's configuration: {error}") from error
+    return text.encode()
+
+
+def nats_context_text(places: Places, cluster_name: str, url: str) -> bytes:
+    """Return what the plain `nats` command needs to know. It takes absolute paths alone."""
+    context = {
+        "description": f"gnt-mesh {cluster_name}, as administrator",
+        "url": url,
+        "ca": str(places.authority),
+        "tls_first": True,
+        "nkey": str(places.seed("admin")),
+    }
+    return json.dumps(context, indent=2).encode() + b"\n"
+
+
+def toml_text(comment: str, values: Mapping[str, str | int]) -> bytes:
+    """Return values as TOML. ASCII strings in JSON's notation are strings in TOML's."""
+    lines = [f"# {comment}", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file durably, unless it says that already."""
+    if not path.exists() or path.read_bytes() != content:
+        durable.write_file(path, content, mode=mode)
