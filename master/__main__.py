@@ -19,6 +19,7 @@ from protocol import identity, readiness
 from protocol.errors import Refused
 from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
+from protocol.sealing.signatures import Signer
 
 CONFIGURATION_ERROR = 78
 """sysexits' EX_CONFIG: to start again does not help."""
@@ -55,6 +56,7 @@ async def serve(settings: MasterSettings) -> None:
         identity.read_seed(settings.seed_file),
         identity.read_seed(settings.system_seed_file),
         daemon.hear,
+        signer=Signer(identity.read_seed(settings.signing_seed_file)),
         version=version("gnt-mesh"),
     )
     serving = asyncio.create_task(_connect_and_run(daemon, bus))

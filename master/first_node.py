@@ -74,6 +74,10 @@ class FirstNode:
         return self.etc / "ca.pem"
 
     @property
+    def master_keys(self) -> Path:
+        return self.etc / founding.MASTER_KEYS_FILE
+
+    @property
     def broker_dir(self) -> Path:
         return self.etc / "broker"
 
@@ -129,6 +133,7 @@ def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
         url = f"tls://{_bracketed(listener.names[0])}:{listener.port}"
         put(place.broker_nodes, founding.nodes_text(config))
         put(place.broker_config, founding.broker_text(place, listener, users, version))
+        put(place.master_keys, founding.master_keys_text(place), mode=0o644)
         put(place.nats_context, founding.nats_context_text(place, wishes.name, url))
         _put_settings(place, node, url)
         save_config(place.config_data(), config)
@@ -224,6 +229,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str) -> None:
             **reach,
             "seed_file": seen(place.seed("master")),
             "system_seed_file": seen(place.seed("system")),
+            "signing_seed_file": seen(place.seed(founding.SIGNING)),
             "broker_nodes_file": seen(place.broker_nodes),
             **root,
             "state_dir": seen(place.state_dir("master")),
@@ -232,6 +238,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str) -> None:
             "node": node,
             **reach,
             "seed_file": seen(place.agent_seed),
+            "master_keys_file": seen(place.master_keys),
             **root,
             "state_dir": seen(place.state_dir("agent")),
         },

@@ -19,6 +19,12 @@ from protocol.errors import Refused
 
 USERS: Final = ("master", "admin", "system")
 
+SIGNING: Final = "signing"
+"""The key that the master signs with. It is no user's."""
+
+MASTER_KEYS_FILE: Final = "master.pub"
+"""Beside an agent's settings: whose signature it believes."""
+
 NODES_FILE: Final = "nodes.conf"
 """Beside the broker's configuration, which includes it by this name."""
 
@@ -59,14 +65,20 @@ class Listener:
 
 
 def make_identities(places: Places, cluster_name: str, listener: Listener) -> dict[str, str]:
-    """Make what is missing of the authority, the server's certificate and the users' keys; return the public keys.
+    """Make what is missing of the authority, the server's certificate and all keys; return the users' public ones.
 
     The authority's key and the server's stay here; nodes and operators know the authority by its certificate.
     """
     authority = Pair(places.authority_key, places.authority)
     certificates.ensure_authority(authority, cluster_name)
     certificates.ensure_server(Pair(places.broker_key, places.broker_certificate), authority, listener.names)
+    identity.ensure_seed(places.seed(SIGNING))
     return {user: identity.ensure_seed(places.seed(user)) for user in USERS}
+
+
+def master_keys_text(places: Places) -> bytes:
+    """Return what a node needs to know of the key that the master signs with."""
+    return identity.public_keys_text([identity.read_public_key(places.seed(SIGNING))])
 
 
 def nodes_text(config: ClusterConfig) -> bytes:

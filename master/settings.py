@@ -22,6 +22,8 @@ class MasterSettings:
     """The certificates of the authorities that may vouch for the server."""
     seed_file: Path
     system_seed_file: Path
+    signing_seed_file: Path
+    """What nodes act on is signed with this key, which opens nothing by itself."""
     broker_nodes_file: Path
     """The part of the broker's configuration that the master writes: one user per node."""
     root: Path = Path("/")

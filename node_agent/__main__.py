@@ -68,6 +68,7 @@ async def serve(settings: AgentSettings) -> None:
         identity.read_seed(settings.seed_file),
         settings.node,
         daemon.hear,
+        trusted=identity.read_public_keys(settings.master_keys_file),
     )
     running = asyncio.create_task(daemon.run(bus))
     connecting = asyncio.create_task(_connect(bus))

@@ -24,6 +24,8 @@ class AgentSettings:
     ca_file: Path
     """The certificates of the authorities that may vouch for the server."""
     seed_file: Path
+    master_keys_file: Path
+    """The public keys, one per line, with which the master signs: nothing else is acted on."""
     root: Path = Path("/")
     """Below it lies every path the node speaks of."""
     state_dir: Path = Path("/var/lib/gnt-mesh/agent")

@@ -6,6 +6,7 @@ public key.
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import nkeys
@@ -14,7 +15,7 @@ from protocol import durable
 from protocol.errors import Refused
 from protocol.names import public_key
 
-__all__ = ["ensure_seed", "public_key", "read_public_key", "read_seed"]
+__all__ = ["ensure_seed", "public_key", "public_keys_text", "read_public_key", "read_public_keys", "read_seed"]
 
 
 def ensure_seed(path: Path) -> str:
@@ -34,6 +35,26 @@ def read_public_key(path: Path) -> str:
 def read_seed(path: Path) -> str:
     """Return the seed at `path` as text; Refused as `read_public_key`."""
     return str(_key_pair(path).seed.decode())
+
+
+def read_public_keys(path: Path) -> frozenset[str]:
+    """Return the public keys in a file, one per line; Refused if it holds none, or something else."""
+    try:
+        lines = path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{path}: cannot read the master's public keys: {error}") from error
+    try:
+        found = frozenset(public_key(line) for line in lines)
+    except ValueError as error:
+        raise Refused(f"{path}: {error}") from error
+    if not found:
+        raise Refused(f"{path}: no public key of the master; without one no message can be believed")
+    return found
+
+
+def public_keys_text(public_keys: Iterable[str]) -> bytes:
+    """Return what `read_public_keys` reads."""
+    return "".join(f"{key}\n" for key in sorted(public_keys)).encode("ascii")
 
 
 def _key_pair(path: Path) -> nkeys.KeyPair:

@@ -9,10 +9,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from protocol.names import Digest, ManagedPath, NodeName, ScopeName, digest, managed_path, node_name, scope_name
+from protocol.names import (
+    Digest,
+    ManagedPath,
+    NodeName,
+    ScopeName,
+    digest,
+    managed_path,
+    node_name,
+    public_key,
+    scope_name,
+)
 
 REASON_CHARS_MAX = 400
 ERRORS_MAX = 50
+SIGNATURE_BYTES = 64
 
 
 def _check_version(epoch: int, generation: int) -> None:
@@ -271,6 +282,22 @@ class BlobWanted:
         node_name(self.node)
         scope_name(self.scope)
         digest(self.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A message with its sender's signature. `body` is the encoded message, which nobody should believe without it."""
+
+    signer: str
+    """The public nkey of the key that has signed."""
+    signature: bytes
+    """Ed25519, over the subject and the body (`protocol.sealing.signatures`)."""
+    body: bytes
+
+    def __post_init__(self) -> None:
+        public_key(self.signer)
+        if len(self.signature) != SIGNATURE_BYTES:
+            raise ValueError(f"signature of {len(self.signature)} bytes, an Ed25519 one has {SIGNATURE_BYTES}")
 
 
 def chunks(size_bytes: int, chunk_bytes: int) -> Iterator[tuple[int, int, int]]:

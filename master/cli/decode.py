@@ -13,7 +13,7 @@ from master.cli.failures import FAILED
 from master.cli.lazy import MeshCommand
 from protocol import codec
 from protocol.errors import DecodeError
-from protocol.messages import ManifestHead
+from protocol.messages import ManifestHead, Signed
 
 
 @click.command(cls=MeshCommand)
@@ -22,7 +22,8 @@ def decode(pretty: bool) -> int | None:
     """A message's payload on stdin, JSON on stdout.
 
     The JSON is the message's fields and its kind. What is no message of this mesh gives {"error": "..."} and exit
-    code 1. Bytes appear as base64, except a manifest that travels inside its head, which is shown as such.
+    code 1. Bytes appear as base64, except a manifest that travels inside its head, which is shown as such. Of a signed
+    message is told who claims to have signed it; whether that is true is for the nodes to find out.
 
     \b
     nats sub 'mesh.status.*' --translate 'gnt-mesh decode --compact'
@@ -41,7 +42,12 @@ def _fields(data: bytes) -> dict[str, object]:
     if not data:
         raise DecodeError("an empty payload: no message, or one that says no more than its subject")
     message = codec.decode_any(data)
+    signer = message.signer if isinstance(message, Signed) else ""
+    if isinstance(message, Signed):
+        message = codec.decode_any(message.body)
     fields: dict[str, object] = {"kind": type(message).__name__, **json.loads(codec.as_json(message))}
+    if signer:
+        fields["signed_by"] = signer
     if isinstance(message, ManifestHead) and message.inline:
         with contextlib.suppress(DecodeError):
             fields["inline"] = json.loads(codec.as_json(codec.decode_manifest(message.inline)))

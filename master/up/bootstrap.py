@@ -28,7 +28,9 @@ NODES_MAX: Final = 200
 POOL_SIZE_DEFAULT: Final = 1
 CLUSTER_NAME_DEFAULT: Final = "mesh"
 
-_CA_LINE = re.compile(r"(?m)^ca_file\s*=")
+_NEW_KEYS: Final = frozenset({"ca_file", "master_keys_file", "signing_seed_file"})
+"""Settings that a mesh made before there was TLS, or signatures, does not have."""
+
 _SERVER_LINE = re.compile(r"(?m)^server\s*=.*$")
 
 
@@ -145,6 +147,7 @@ def make_node(layout: Layout, node: str, url: str) -> str:
     layout.make_node_root(node)
     durable.sweep(layout.agent_seed(node).parent)
     key = identity.ensure_seed(layout.agent_seed(node))
+    put(layout.master_keys(node), founding.master_keys_text(layout), mode=0o644)
     put(layout.agent_authority(node), layout.authority.read_bytes(), mode=0o644)
     _put_settings(layout.settings(node, "agent"), "The agent of this node.", layout.agent_values(node, url))
     return key
@@ -181,13 +184,16 @@ def _first_config(layout: Layout, marker: Marker) -> ClusterConfig:
 
 
 def _put_settings(path: Path, comment: str, values: Mapping[str, str | int]) -> None:
-    """Write a settings file; in one that is there the server's address and what is not mentioned are ours to set."""
+    """Write a settings file; in one that is there the server's address and what an older one lacks are ours to set."""
     if not path.exists():
         put(path, toml_text(comment, values))
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     line = f'server = "{values["server"]}"'
-    text = _SERVER_LINE.sub(line, text, count=1)
-    if not _CA_LINE.search(text):  # made before the mesh spoke TLS
-        text = f'ca_file = "{values["ca_file"]}"\n{text}'
-    put(path, text.encode(errors="surrogateescape"))
+    missing = {
+        key: value for key, value in values.items() if key in _NEW_KEYS and not re.search(rf"(?m)^{key}\s*=", text)
+    }
+    added = (
+        toml_text("Added to what an older gnt-mesh had written.", missing).decode("ascii") + text if missing else text
+    )
+    put(path, _SERVER_LINE.sub(line, added, count=1).encode(errors="surrogateescape"))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from master.founding import NODES_FILE, toml_text
+from master.founding import MASTER_KEYS_FILE, NODES_FILE, toml_text
 from master.settings import OPERATOR_SETTINGS_FILE
 from protocol import durable, settings_file
 from protocol.errors import Refused
@@ -139,6 +139,10 @@ class Layout:
     def agent_authority(self, node: str) -> Path:
         return self.node_root(node) / _ETC / "ca.pem"
 
+    def master_keys(self, node: str) -> Path:
+        """Where a node has the public keys that it believes."""
+        return self.node_root(node) / _ETC / MASTER_KEYS_FILE
+
     def config_data(self, master: str) -> Path:
         return self.node_root(master) / _GANETI / "config.data"
 
@@ -173,6 +177,7 @@ class Layout:
             "server": url,
             "ca_file": "ca.pem",
             "seed_file": "agent.nk",
+            "master_keys_file": MASTER_KEYS_FILE,
             "root": str(root),
             "state_dir": str(root / _STATE / "agent"),
         }
@@ -185,6 +190,7 @@ class Layout:
             "ca_file": str(top / "keys" / "ca.pem"),
             "seed_file": str(top / "keys" / "master.nk"),
             "system_seed_file": str(top / "keys" / "system.nk"),
+            "signing_seed_file": str(top / "keys" / "signing.nk"),
             "broker_nodes_file": str(top / "broker" / NODES_FILE),
             "root": str(root),
             "state_dir": str(root / _STATE / "master"),

@@ -19,8 +19,6 @@ from protocol.messages import (
     BlobWanted,
     Manifest,
     ManifestHead,
-    NodeBell,
-    ScopeBell,
     Status,
     chunks,
 )
@@ -34,12 +32,21 @@ CHUNKS_IN_FLIGHT = 4
 
 
 class NatsAgentBus:
-    """Implements `AgentBus`. `open` returns when connected for the first time."""
+    """Implements `AgentBus`. `open` returns when connected for the first time. `trusted` are the master's keys."""
 
-    def __init__(self, endpoint: Endpoint, seed: str, node: NodeName, hear: Callable[[AgentEvent], None]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        seed: str,
+        node: NodeName,
+        hear: Callable[[AgentEvent], None],
+        *,
+        trusted: Collection[str],
+    ) -> None:
         address = Address(endpoint, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
         self._node = node
         self._hear = hear
+        self._trusted = trusted
         self._scopes: tuple[ScopeName, ...] = ()
         self._subscriptions: list[Subscription] = []
         self._service = NodeService(node)
@@ -70,13 +77,13 @@ class NatsAgentBus:
 
     async def assignment(self) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(self._node))
-        return envelopes.open_assignment(message.data, self._node) if message else None
+        return envelopes.open_assignment(message.data, self._node, self._trusted) if message else None
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
         if message is None:
             return None
-        head = envelopes.open_head(message.data, scope)
+        head = envelopes.open_head(message.data, scope, self._trusted)
         return envelopes.open_manifest(head, head.inline or await self._manifest_blob(head))
 
     async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
@@ -141,10 +148,10 @@ class NatsAgentBus:
             self._subscriptions.append(await client.subscribe(subjects.scope_bell(scope), cb=self._on_scope_bell))
 
     async def _on_node_bell(self, message: Msg) -> None:
-        self._hear(envelopes.open_bell(message.subject, message.data, NodeBell))
+        self._hear(envelopes.open_node_bell(message.subject, message.data, self._trusted))
 
     async def _on_scope_bell(self, message: Msg) -> None:
-        self._hear(envelopes.open_bell(message.subject, message.data, ScopeBell))
+        self._hear(envelopes.open_scope_bell(message.subject, message.data))
 
     def _changed(self, connected: bool, reason: str) -> None:
         self._hear(Connected() if connected else Disconnected(reason))

@@ -1,15 +1,33 @@
 """What is checked when a message enters or leaves the bus: subject and content must say the same.
 
-The server vouches for a subject, because it lets nobody else publish there; nobody vouches for a content.
+The server vouches for a subject, because it lets nobody else publish there. For a content vouches who has signed it:
+what nodes act on (assignments, heads of manifests, bells of a node) counts only with the master's signature.
 """
 
 import hashlib
+from collections.abc import Collection
 
 from protocol import codec, subjects
 from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked, Garbled, StatusHeard
 from protocol.errors import DecodeError, Unavailable
-from protocol.messages import Assignment, BlobWanted, Manifest, ManifestHead, NodeBell, ScopeBell, Status
+from protocol.messages import Assignment, BlobWanted, Manifest, ManifestHead, NodeBell, ScopeBell, Signed, Status
 from protocol.names import Digest, NodeName, ScopeName
+from protocol.sealing import signatures
+from protocol.sealing.signatures import Signer
+
+
+def signed(subject: str, message: object, signer: Signer) -> bytes:
+    """Return what to put on a subject: the message with the master's signature."""
+    return codec.encode(signer.sign(subject, codec.encode(message)))
+
+
+def verified(subject: str, data: bytes, trusted: Collection[str]) -> bytes:
+    """Return the encoded message found on a subject; DecodeError unless one of `trusted` has signed it."""
+    try:
+        envelope = codec.decode(data, Signed)
+    except DecodeError as error:
+        raise DecodeError(f"{subject}: not signed: {error}") from error
+    return signatures.verified(envelope, subject, trusted)
 
 
 def seal(manifest: Manifest) -> tuple[ManifestHead, bytes]:
@@ -28,9 +46,9 @@ def seal(manifest: Manifest) -> tuple[ManifestHead, bytes]:
     return head, encoded
 
 
-def open_head(data: bytes, scope: ScopeName) -> ManifestHead:
+def open_head(data: bytes, scope: ScopeName, trusted: Collection[str]) -> ManifestHead:
     """Return the head found on the subject of `scope`."""
-    head = codec.decode(data, ManifestHead)
+    head = codec.decode(verified(subjects.manifest(scope), data, trusted), ManifestHead)
     if head.scope != scope:
         raise DecodeError(f"manifest of {scope}: its head is of scope {head.scope}")
     if head.size_bytes > codec.MANIFEST_BYTES_MAX:
@@ -72,10 +90,26 @@ def open_question(subject: str, data: bytes) -> BlobAsked | Garbled:
     return BlobAsked(node, wanted)
 
 
-def open_bell(subject: str, data: bytes, kind: type[ScopeBell] | type[NodeBell]) -> ScopeBell | NodeBell | Garbled:
-    """Return what was rung."""
+def encode_bell(bell: ScopeBell | NodeBell, signer: Signer) -> bytes:
+    """Return what is rung. A node's bell can have it read its whole disk, so it is signed; a scope's costs one look."""
+    return signed(bell_subject(bell), bell, signer) if isinstance(bell, NodeBell) else codec.encode(bell)
+
+
+def open_scope_bell(subject: str, data: bytes) -> ScopeBell | Garbled:
+    """Return what was rung for a scope."""
     try:
-        bell = codec.decode(data, kind)
+        bell = codec.decode(data, ScopeBell)
+        if subject != bell_subject(bell):
+            raise DecodeError("is another's bell")
+    except DecodeError as error:
+        return Garbled(subject, str(error))
+    return bell
+
+
+def open_node_bell(subject: str, data: bytes, trusted: Collection[str]) -> NodeBell | Garbled:
+    """Return what was rung for a node."""
+    try:
+        bell = codec.decode(verified(subject, data, trusted), NodeBell)
         if subject != bell_subject(bell):
             raise DecodeError("is another's bell")
     except DecodeError as error:
@@ -88,9 +122,9 @@ def bell_subject(bell: ScopeBell | NodeBell) -> str:
     return subjects.scope_bell(bell.scope) if isinstance(bell, ScopeBell) else subjects.node_bell(bell.node)
 
 
-def open_assignment(data: bytes, node: NodeName) -> Assignment:
+def open_assignment(data: bytes, node: NodeName, trusted: Collection[str]) -> Assignment:
     """Return the assignment found on the subject of `node`."""
-    assignment = codec.decode(data, Assignment)
+    assignment = codec.decode(verified(subjects.role(node), data, trusted), Assignment)
     if assignment.node != node:
         raise DecodeError(f"assignment of {node}: it is that of {assignment.node}")
     return assignment

@@ -41,17 +41,27 @@ from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import NobodyAnswers, header
+from protocol.sealing.signatures import Signer
 
 CHUNKS_IN_FLIGHT = 8
 
 
 class NatsMasterBus:
-    """Implements `MasterBus`. `open` returns when connected for the first time."""
+    """Implements `MasterBus`. `open` returns when connected for the first time. What nodes act on goes out signed."""
 
     def __init__(
-        self, endpoint: Endpoint, seed: str, system_seed: str, hear: Callable[[MasterEvent], None], *, version: str
+        self,
+        endpoint: Endpoint,
+        seed: str,
+        system_seed: str,
+        hear: Callable[[MasterEvent], None],
+        *,
+        signer: Signer,
+        version: str,
     ) -> None:
         self._hear = hear
+        self._signer = signer
+        self._trusted = frozenset({signer.public_key})
         self._stored: dict[ScopeName, dict[Digest, int]] = {}
         self._api = ApiService(version)
         self._connection = Connection(
@@ -116,13 +126,14 @@ class NatsMasterBus:
         if not head.inline:
             await self._put_bytes(manifest.scope, head.digest, encoded)
         batch = [(subjects.file_event(e.scope, e.path), codec.encode(e), headers.event_headers(e)) for e in events]
-        batch.append((subjects.manifest(manifest.scope), codec.encode(head), headers.manifest_headers(manifest)))
+        subject = subjects.manifest(manifest.scope)
+        batch.append((subject, envelopes.signed(subject, head, self._signer), headers.manifest_headers(manifest)))
         for start in range(0, len(batch), EVENTS_PER_BATCH):
             await streams.store_batch(self._connection, batch[start : start + EVENTS_PER_BATCH])
 
     async def head(self, scope: ScopeName) -> ManifestHead | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
-        return envelopes.open_head(message.data, scope) if message else None
+        return envelopes.open_head(message.data, scope, self._trusted) if message else None
 
     async def forget_events(self, events: Collection[FileEvent]) -> None:
         for event in events:
@@ -131,18 +142,20 @@ class NatsMasterBus:
 
     async def assign(self, assignment: Assignment) -> None:
         facts = headers.assignment_headers(assignment)
-        await streams.store(self._connection, (subjects.role(assignment.node), codec.encode(assignment), facts))
+        subject = subjects.role(assignment.node)
+        await streams.store(self._connection, (subject, envelopes.signed(subject, assignment, self._signer), facts))
 
     async def assignment(self, node: NodeName) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(node))
-        return envelopes.open_assignment(message.data, node) if message else None
+        return envelopes.open_assignment(message.data, node, self._trusted) if message else None
 
     async def unassign(self, node: NodeName) -> None:
         await streams.purge(self._connection, subjects.ROLES_STREAM, subjects.role(node))
         await streams.purge(self._connection, subjects.STATUS_STREAM, subjects.status(node))
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
-        await self._connection.publish(envelopes.bell_subject(bell), codec.encode(bell), headers.bell_headers(bell))
+        payload = envelopes.encode_bell(bell, self._signer)
+        await self._connection.publish(envelopes.bell_subject(bell), payload, headers.bell_headers(bell))
 
     async def ring_cluster(self) -> None:
         await self._connection.publish(subjects.CLUSTER_BELL, b"")

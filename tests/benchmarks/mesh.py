@@ -60,7 +60,7 @@ class Mesh:
         self.endpoint = Endpoint(f"tls://127.0.0.1:{_free_port()}", self._authority.certificate)
         self.master_node = NodeName("node1")
         self.receivers = tuple(NodeName(f"node{number}") for number in range(2, shape.receivers + 2))
-        keys = {name: directory / f"keys/{name}.nk" for name in ("master", "system", "admin")}
+        keys = {name: directory / f"keys/{name}.nk" for name in ("master", "system", "admin", "signing")}
         self._public = {name: identity.ensure_seed(path) for name, path in keys.items()}
         certificates.ensure_authority(self._authority, "bench")
         self.admin_seed = identity.read_seed(keys["admin"])
@@ -177,13 +177,17 @@ class Mesh:
         master = self.root(self.master_node)
         (self.directory / "master.toml").write_text(
             f'server = "{url}"\nca_file = "{ca_file}"\nseed_file = "keys/master.nk"\n'
+            f'signing_seed_file = "keys/signing.nk"\n'
             f'system_seed_file = "keys/system.nk"\n'
             f'broker_nodes_file = "broker/nodes.conf"\nroot = "{master}"\n'
             f'state_dir = "{master}/var/lib/gnt-mesh/master"\n'
         )
+        keys = self.directory / "keys/master.pub"
+        keys.write_bytes(identity.public_keys_text([self._public["signing"]]))
         for node in self.nodes:
             (self.root(node) / "etc/gnt-mesh/agent.toml").write_text(
                 f'node = "{node}"\nserver = "{url}"\nca_file = "{ca_file}"\nseed_file = "agent.nk"\n'
+                f'master_keys_file = "{keys}"\n'
                 f'root = "{self.root(node)}"\n'
                 f'state_dir = "{self.root(node)}/var/lib/gnt-mesh/agent"\n'
             )

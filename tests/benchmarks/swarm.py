@@ -67,6 +67,7 @@ async def _agent(settings: AgentSettings) -> None:
         identity.read_seed(settings.seed_file),
         settings.node,
         daemon.hear,
+        trusted=identity.read_public_keys(settings.master_keys_file),
     )
     try:
         async with asyncio.TaskGroup() as tasks:

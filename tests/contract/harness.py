@@ -12,6 +12,7 @@ from protocol.names import ALL, MASTER_CANDIDATES, NodeName, ScopeName
 from protocol.nats_bus import NatsAgentBus, NatsMasterBus, NatsOperatorBus, streams
 from protocol.nats_bus.clients import Address
 from protocol.nats_bus.connection import Connection
+from protocol.sealing.signatures import Signer
 from tests.support.broker import Broker, broker
 from tests.support.builders import NODE1
 from tests.support.memory_bus import MemoryBroker, public_key_of
@@ -73,6 +74,10 @@ class Harness(Protocol):
 
     def public_key(self, node: NodeName) -> str: ...
 
+    @property
+    def signer(self) -> Signer:
+        """What the master of this broker signs with."""
+
     async def stored(self, stream: str) -> set[str]:
         """Return the subjects of which a stream holds a message."""
 
@@ -118,6 +123,10 @@ class MemoryHarness:
     def public_key(self, node: NodeName) -> str:
         return public_key_of(node)
 
+    @property
+    def signer(self) -> Signer:
+        return self.broker.signer
+
     async def stored(self, stream: str) -> set[str]:
         return set(self.broker.streams[stream])
 
@@ -148,15 +157,16 @@ class NatsHarness:
     async def master(self) -> tuple[MasterBus, Ears]:
         ears = Ears()
         keys = self.server.keys
-        await self._opened(
-            master := NatsMasterBus(self.server.endpoint, keys.master, keys.system, ears, version="1.2.3")
-        )
+        url, signer = self.server.endpoint, self.server.signer
+        master = NatsMasterBus(url, keys.master, keys.system, ears, signer=signer, version="1.2.3")
+        await self._opened(master)
         await ears.next(Connected)
         return master, ears
 
     async def agent(self, node: NodeName) -> tuple[AgentBus, Ears]:
         ears = Ears()
-        await self._opened(agent := NatsAgentBus(self.server.endpoint, self.server.node_seed(node), node, ears))
+        seed, trusted = self.server.node_seed(node), self.server.trusted
+        await self._opened(agent := NatsAgentBus(self.server.endpoint, seed, node, ears, trusted=trusted))
         await ears.next(Connected)
         return agent, ears
 
@@ -183,6 +193,10 @@ class NatsHarness:
 
     def public_key(self, node: NodeName) -> str:
         return self.server.node_key(node)
+
+    @property
+    def signer(self) -> Signer:
+        return self.server.signer
 
     async def stored(self, stream: str) -> set[str]:
         admin = await self.raw(self.server.keys.admin)

@@ -7,6 +7,7 @@ from protocol.bus import AgentBus, Connected, Disconnected, Garbled, MasterBus, 
 from protocol.errors import Unavailable
 from protocol.messages import BlobWanted, NodeBell, ScopeBell
 from protocol.names import ALL, MASTER_CANDIDATES
+from protocol.nats_bus.envelopes import signed
 from tests.contract.harness import Ears, Harness, a_master, until
 from tests.support.builders import NODE1, NODE2, a_digest, a_status
 
@@ -137,7 +138,8 @@ async def test_garbage_on_a_bell_is_told_and_the_agent_lives(bus: Harness, garba
 async def test_a_bell_on_another_bells_subject_is_garbled(bus: Harness) -> None:
     _, _, ears1, _, _ = await two_agents(bus)
     await bus.inject(subjects.scope_bell(MASTER_CANDIDATES), codec.encode(BELL))
-    await bus.inject(subjects.node_bell(NODE1), codec.encode(NodeBell(node=NODE2, epoch=1, serial=1)))
+    bell = NodeBell(node=NODE2, epoch=1, serial=1)
+    await bus.inject(subjects.node_bell(NODE1), signed(subjects.node_bell(NODE1), bell, bus.signer))
 
     assert (await ears1.next(Garbled)).subject == subjects.scope_bell(MASTER_CANDIDATES)
     assert (await ears1.next(Garbled)).subject == subjects.node_bell(NODE1)

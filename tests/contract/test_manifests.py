@@ -7,6 +7,7 @@ from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked
 from protocol.errors import DecodeError, Unavailable
 from protocol.messages import Assignment, FileEvent
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
+from protocol.nats_bus.envelopes import signed
 from tests.contract.harness import Harness, a_master
 from tests.support.builders import NODE1, NODE2, a_manifest, events_of, many_paths
 
@@ -127,7 +128,7 @@ async def test_a_manifest_under_another_scope_is_a_decode_error(bus: Harness) ->
     agent, _ = await bus.agent(NODE1)
     await master.publish(a_manifest(scope=MASTER_CANDIDATES), [])
     head = await master.head(MASTER_CANDIDATES)
-    await bus.overwrite("FILES_all", "mesh.manifest.all", codec.encode(head))
+    await bus.overwrite("FILES_all", "mesh.manifest.all", signed("mesh.manifest.all", head, bus.signer))
 
     with pytest.raises(DecodeError, match="master-candidates"):
         await agent.manifest(ALL)

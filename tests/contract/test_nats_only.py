@@ -13,6 +13,7 @@ from protocol.messages import FileEvent, NodeBell, ScopeBell, Status
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
 from protocol.nats_bus import SERVER_VERSION_MIN, NatsAgentBus, NatsMasterBus, NatsOperatorBus, streams
 from protocol.operator_messages import Changed, GroupAdd
+from protocol.sealing.signatures import Signer
 from tests.contract.harness import SOON_S, WAIT_S, Ears, NatsHarness, a_master, gathered
 from tests.support.builders import NODE1, NODE2, a_manifest, a_status, events_of
 from tests.support.old_server import old_server
@@ -27,8 +28,8 @@ async def test_a_server_that_is_too_old_is_refused(tmp_path: Path, version: str)
     seed = identity.read_seed(tmp_path / "seed")
     async with old_server(version, tmp_path) as old:
         for bus in (
-            NatsAgentBus(old.endpoint, seed, NODE1, Ears()),
-            NatsMasterBus(old.endpoint, seed, seed, Ears(), version="1.0.0"),
+            NatsAgentBus(old.endpoint, seed, NODE1, Ears(), trusted=()),
+            NatsMasterBus(old.endpoint, seed, seed, Ears(), signer=Signer(seed), version="1.0.0"),
             NatsOperatorBus(old.endpoint, seed),
         ):
             with pytest.raises(Refused, match=r"too old: at least 2\.12\.7"):

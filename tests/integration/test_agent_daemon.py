@@ -76,6 +76,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         server="",
         ca_file=tmp_path,
         seed_file=tmp_path,
+        master_keys_file=tmp_path,
         root=root,
         state_dir=tmp_path / "state",
         watch_step_ms=50,
@@ -88,14 +89,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     heard: asyncio.Queue[MasterEvent] = asyncio.Queue()
     async with broker(tmp_path / "broker") as server:
         server.set_nodes({NODE: [ALL]})
-        master = NatsMasterBus(
-            server.endpoint, server.keys.master, server.keys.system, heard.put_nowait, version="0.0.0"
-        )
+        keys, hear = server.keys, heard.put_nowait
+        master = NatsMasterBus(server.endpoint, keys.master, keys.system, hear, signer=server.signer, version="0.0.0")
         await master.open()
         await master.prepare([ALL])
         await master.reload_broker()
         await master.assign(Assignment(node=NODE, epoch=1, serial=1, scopes=(ALL,)))
-        bus = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, daemon.hear)
+        bus = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, daemon.hear, trusted=server.trusted)
         Ledger(tmp_path / "state").open()
         running = asyncio.create_task(daemon.run(bus))
         await bus.open()

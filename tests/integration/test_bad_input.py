@@ -1,5 +1,6 @@
 """Messages and disks that must be refused: a reason, a count, the old content, and a daemon that lives on."""
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from protocol import codec
+from protocol import codec, identity
 from protocol.messages import FileEntry, Manifest, ManifestHead, ScopeBell, Status
 from protocol.names import ALL, Digest, ManagedPath, NodeName
+from protocol.nats_bus.envelopes import signed
+from protocol.sealing.signatures import Signer
+from tests.support.memory_bus import seed_of
 from tests.support.mesh import RunningMesh, running_mesh
 from tests.support.publisher import publish
 from tests.support.waiting import until, until_holds
@@ -59,14 +63,16 @@ def manifest_with(path: str, generation: int) -> bytes:
     return bytes(msgpack.packb(body))
 
 
-def head_of(encoded: bytes, *, generation: int) -> bytes:
-    import hashlib
-
+def head_of(encoded: bytes, generation: int) -> ManifestHead:
     digest = Digest(hashlib.sha256(encoded).hexdigest())
-    head = ManifestHead(
+    return ManifestHead(
         scope=ALL, epoch=1, generation=generation, digest=digest, size_bytes=len(encoded), inline=encoded
     )
-    return codec.encode(head)
+
+
+def signed_by_the_master(mesh: RunningMesh, subject: str, message: object) -> bytes:
+    """What only the master, or a thief of its signing key, can say."""
+    return signed(subject, message, Signer(identity.read_seed(mesh.dir / "keys/signing.nk")))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def head_of(encoded: bytes, *, generation: int) -> bytes:
         b"",
         b"\xc1 not msgpack",
         codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1))[:-4],
-        codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1)).replace(b"\xa1v\x01", b"\xa1v\x63"),
+        codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1)).replace(b"\xa1v\x02", b"\xa1v\x63"),
         codec.encode(Status(node=NodeName("node2"), boot="x", sequence=1, serial=1)),
         b"\x91" * 4000,
     ],
@@ -108,10 +114,11 @@ def test_a_status_that_claims_another_nodes_name_is_refused(mesh: RunningMesh) -
 )
 def test_a_manifest_with_an_impossible_path_is_refused_whole(mesh: RunningMesh, path: str) -> None:
     before = refused_by(mesh, "node2")
-    generation = 10**6 * (before + 1)  # beyond what the master may have gone to since the last one
+    generation = mesh.json("status")["scopes"]["all"]["generation"] + 10**6
     bell = codec.encode(ScopeBell(scope=ALL, epoch=1, generation=generation))
-    head = head_of(manifest_with(path, generation), generation=generation)
 
+    encoded = manifest_with(path, generation)
+    head = signed_by_the_master(mesh, "mesh.manifest.all", head_of(encoded, generation))
     publish(mesh.dir, [("mesh.manifest.all", head), ("mesh.bell.scope.all", bell)])
 
     until(lambda: refused_by(mesh, "node2") > before, near=mesh.dir)
@@ -199,8 +206,28 @@ def test_a_directory_in_the_place_of_a_file_is_refused_by_name(mesh: RunningMesh
     done(mesh, "wait")
 
 
-def test_a_forged_entry_never_overwrites_what_the_master_publishes(mesh: RunningMesh) -> None:
-    """A far generation is put on the bus by hand: the master goes beyond it, and all nodes are right again."""
+@pytest.mark.parametrize("who", ["nobody", "the thief of another mesh's key"])
+def test_a_manifest_that_the_master_has_not_signed_is_refused_with_a_reason(mesh: RunningMesh, who: str) -> None:
+    """Whoever may write to the bus, an administrator or the broker itself, cannot make a node act."""
+    before = refused_by(mesh, "node2")
+    forged = head_of(codec.encode(Manifest(scope=ALL, epoch=1, generation=10**9)), 10**9)
+    bell = codec.encode(ScopeBell(scope=ALL, epoch=1, generation=10**9))
+    thief = Signer(seed_of("another mesh"))
+    payload = codec.encode(forged) if who == "nobody" else signed("mesh.manifest.all", forged, thief)
+
+    publish(mesh.dir, [("mesh.manifest.all", payload), ("mesh.bell.scope.all", bell)])
+
+    until(lambda: refused_by(mesh, "node2") > before, near=mesh.dir)
+    node = next(entry for entry in mesh.json("status")["nodes"] if entry["name"] == "node2")
+    assert ("not signed" if who == "nobody" else "not this cluster's master") in node["refused"]["last"]
+    put(mesh, "good", f"nothing from {who}\n")
+    until_holds(mesh.node_root("node2") / "etc/ganeti/good", f"nothing from {who}\n".encode(), near=mesh.dir)
+    done(mesh, "wait")
+    assert mesh.json("status")["scopes"]["all"]["generation"] < 10**9
+
+
+def test_a_far_generation_on_the_bus_is_gone_beyond(mesh: RunningMesh) -> None:
+    """As after an older disk was restored: the master goes beyond what it finds, and all nodes are right again."""
     entry = FileEntry(
         path=ManagedPath("/etc/ganeti/forged"),
         digest=Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
@@ -208,12 +235,13 @@ def test_a_forged_entry_never_overwrites_what_the_master_publishes(mesh: Running
         mode=0o644,
         owner="root",
         group="root",
-        generation=2 * 10**6,
+        generation=10**8,
     )
-    forged = codec.encode(Manifest(scope=ALL, epoch=1, generation=2 * 10**6, files=(entry,)))
-    publish(mesh.dir, [("mesh.manifest.all", head_of(forged, generation=2 * 10**6))])
+    forged = codec.encode(Manifest(scope=ALL, epoch=1, generation=10**8, files=(entry,)))
+    head = signed_by_the_master(mesh, "mesh.manifest.all", head_of(forged, 10**8))
+    publish(mesh.dir, [("mesh.manifest.all", head)])
 
     good = mesh.node_root("node2") / "etc/ganeti/good"
-    until(lambda: mesh.json("status")["scopes"]["all"]["generation"] > 2 * 10**6, near=mesh.dir, timeout_s=30)
+    until(lambda: mesh.json("status")["scopes"]["all"]["generation"] > 10**8, near=mesh.dir, timeout_s=30)
     done(mesh, "wait")
     assert good.exists() and not (mesh.node_root("node2") / "etc/ganeti/forged").exists()

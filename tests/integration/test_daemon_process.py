@@ -20,6 +20,17 @@ from node_agent.ledger import Ledger
 from protocol import identity
 from protocol.names import ALL, Digest, ManagedPath
 from tests.support.old_server import old_server
+from tests.support.values import a_public_key
+
+SETTINGS = """
+node = "node2"
+server = "tls://127.0.0.1:1"
+ca_file = "ca.pem"
+seed_file = "agent.nk"
+master_keys_file = "master.pub"
+root = "root"
+state_dir = "state"
+"""
 
 
 @pytest.fixture
@@ -28,10 +39,8 @@ def settings(tmp_path: Path) -> Path:
     identity.ensure_seed(tmp_path / "agent.nk")
     certificates.ensure_authority(Pair(tmp_path / "ca.key", tmp_path / "ca.pem"), "nobody")
     file = tmp_path / "agent.toml"
-    file.write_text(
-        'node = "node2"\nserver = "tls://127.0.0.1:1"\nca_file = "ca.pem"\nseed_file = "agent.nk"\n'
-        'root = "root"\nstate_dir = "state"\n'
-    )
+    (tmp_path / "master.pub").write_text(f"{a_public_key('master')}\n")
+    file.write_text(SETTINGS)
     return file
 
 
@@ -87,11 +96,9 @@ def test_a_signal_ends_it_in_order_also_while_no_server_answers(settings: Path, 
         ("node = 7", "node"),
         ("nonsense = 1", "unknown setting 'nonsense'"),
         ("node = ", "not valid TOML"),
-        ('node = "a_b"\nserver = ""\nca_file = "ca.pem"\nseed_file = "agent.nk"', "a_b"),
-        (
-            'node = "n"\nserver = ""\nca_file = "ca.pem"\nseed_file = "none.nk"\nstate_dir = "state"\nroot = "root"',
-            "none.nk",
-        ),
+        (SETTINGS.replace("node2", "a_b"), "a_b"),
+        (SETTINGS.replace("agent.nk", "none.nk"), "none.nk"),
+        (SETTINGS.replace("master.pub", "none.pub"), "none.pub"),
     ],
 )
 def test_settings_at_fault_end_it_with_78_and_one_sentence(settings: Path, text: str, says: str) -> None:

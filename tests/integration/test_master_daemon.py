@@ -23,6 +23,7 @@ from protocol.messages import Assignment, Manifest, ManifestHead
 from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.nats_bus import streams
 from protocol.nats_bus.agent import NatsAgentBus
+from protocol.nats_bus.envelopes import signed
 from protocol.nats_bus.master import NatsMasterBus
 from tests.support.broker import Broker, broker
 
@@ -79,6 +80,7 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
         ca_file=server.endpoint.ca_file,
         seed_file=tmp_path,
         system_seed_file=tmp_path,
+        signing_seed_file=tmp_path,
         broker_nodes_file=tmp_path / "unused.conf",
         root=root,
         state_dir=tmp_path / "state",
@@ -88,8 +90,9 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
     config = store.open()
     sources = Sources(root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
     daemon = MasterDaemon(settings, config, store, sources)
-    bus = NatsMasterBus(server.endpoint, server.keys.master, server.keys.system, daemon.hear, version="0.0.0")
-    node = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, lambda event: None)
+    keys, hear = server.keys, daemon.hear
+    bus = NatsMasterBus(server.endpoint, keys.master, keys.system, hear, signer=server.signer, version="0.0.0")
+    node = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, lambda event: None, trusted=server.trusted)
     served = asyncio.Event()
 
     async def serve() -> None:
@@ -168,7 +171,8 @@ async def test_a_manifest_of_somebody_elses_making_is_replaced(tmp_path: Path) -
             size_bytes=len(encoded),
             inline=encoded,
         )
-        await streams.store(master.bus._connection, ("mesh.manifest.all", codec.encode(head), {}))
+        payload = signed("mesh.manifest.all", head, master.server.signer)
+        await streams.store(master.bus._connection, ("mesh.manifest.all", payload, {}))
 
         assert await master.until(lambda manifest: manifest == good)
 

@@ -92,6 +92,7 @@ async def a_cluster(tmp_path: Path, *, files: int = 1) -> AsyncIterator[Cluster]
         ca_file=tmp_path,
         seed_file=tmp_path,
         system_seed_file=tmp_path,
+        signing_seed_file=tmp_path,
         broker_nodes_file=tmp_path / "nodes.conf",
         root=own,
         state_dir=tmp_path / "state",

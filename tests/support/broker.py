@@ -18,6 +18,7 @@ from master.core import broker_config
 from protocol import durable, identity
 from protocol.names import NodeName, ScopeName
 from protocol.nats_bus import Endpoint
+from protocol.sealing.signatures import Signer
 
 SERVER = Path(sys.prefix) / "bin" / "nats-server"
 
@@ -28,11 +29,13 @@ _START_TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The seeds of the three users that are no nodes."""
+    """The seeds that are no node's: of three users, and of the master's word."""
 
     master: str
     admin: str
     system: str
+    signing: str
+    """Not a user: what the master says is signed with it."""
 
 
 class Broker:
@@ -45,7 +48,7 @@ class Broker:
         self.log: deque[str] = deque(maxlen=200)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system")))
+        self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system", "signing")))
         self.authority = Pair(directory / "ca.key", directory / "ca.pem")
         self.certificate = Pair(directory / "server.key", directory / "server.pem")
         certificates.ensure_authority(self.authority, "test")
@@ -67,6 +70,14 @@ class Broker:
     def node_key(self, node: NodeName) -> str:
         self.node_seed(node)
         return self._key(f"node-{node}")
+
+    @property
+    def signer(self) -> Signer:
+        return Signer(self.keys.signing)
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        return frozenset({self.signer.public_key})
 
     def set_nodes(self, nodes: Mapping[NodeName, Collection[ScopeName]]) -> None:
         """Write which node may read which scopes. The server sees it when it reloads or starts."""

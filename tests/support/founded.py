@@ -57,11 +57,13 @@ class Founded:
         etc = root / "etc/gnt-mesh"
         etc.mkdir(parents=True)
         (root / "var/lib/ganeti").mkdir(parents=True)
-        (etc / "ca.pem").write_bytes((self.etc / "ca.pem").read_bytes())
+        for name in ("ca.pem", "master.pub"):
+            (etc / name).write_bytes((self.etc / name).read_bytes())
         values = (self.etc / "operator.toml").read_text().splitlines()
         server = next(line for line in values if line.startswith("server"))
         (etc / "agent.toml").write_text(
             f'node = "{node}"\n{server}\nca_file = "ca.pem"\nseed_file = "agent.nk"\n'
+            'master_keys_file = "master.pub"\n'
             'root = "../.."\nstate_dir = "../../var/lib/gnt-mesh/agent"\n'
         )
         return identity.ensure_seed(etc / "agent.nk")

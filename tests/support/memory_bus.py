@@ -6,17 +6,18 @@ What is stored is what would lie on the server: subjects and encoded messages.
 """
 
 import asyncio
-import base64
-import binascii
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import cache
+
+import nkeys
 
 from protocol import subjects
 from protocol.bus import AgentEvent, MasterEvent
 from protocol.errors import Unavailable
-from protocol.messages import NodeBell, ScopeBell
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import envelopes
+from protocol.sealing.signatures import Signer
 from tests.support.memory_sides import MemoryAgentBus, MemoryMasterBus, MemoryOperatorBus
 
 Grants = Mapping[NodeName, Collection[ScopeName]]
@@ -26,10 +27,16 @@ _STATUS = "mesh.status."
 _ASK = "mesh.ask."
 
 
+@cache
+def seed_of(name: str) -> str:
+    """Return an nkey seed, always the same one for a name."""
+    return str(nkeys.encode_seed(hashlib.sha256(name.encode()).digest(), nkeys.PREFIX_BYTE_USER).decode())
+
+
+@cache
 def public_key_of(node: NodeName) -> str:
-    """Return a well-formed public key, always the same one for a node, of which nobody has the seed."""
-    raw = bytes([20 << 3]) + hashlib.sha256(node.encode()).digest()
-    return base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode()
+    """Return a node's public key, always the same one."""
+    return Signer(seed_of(node)).public_key
 
 
 async def _at_once(subject: str) -> None:
@@ -48,6 +55,8 @@ class MemoryBroker:
         self.loses: Callable[[str], bool] = lambda subject: False
         """A fault: whether a message that nobody acknowledges (a bell, a status, a question) is lost on its way."""
         self.travel = travel
+        self.signer = Signer(seed_of("the master's signing key"))
+        self.trusted = frozenset({self.signer.public_key})
         self._granted: dict[NodeName, frozenset[ScopeName]] = {}
         self._written: dict[NodeName, frozenset[ScopeName]] = {}
         self._grants = grants or (lambda: self._written)
@@ -141,9 +150,9 @@ class MemoryBroker:
                 master.tell(envelopes.open_question(subject, payload))
         for agent in self.agents:
             if subject == subjects.node_bell(agent.node):
-                agent.tell(envelopes.open_bell(subject, payload, NodeBell))
+                agent.tell(envelopes.open_node_bell(subject, payload, self.trusted))
             elif subject in map(subjects.scope_bell, agent.heard):
-                agent.tell(envelopes.open_bell(subject, payload, ScopeBell))
+                agent.tell(envelopes.open_scope_bell(subject, payload))
         for operator in self.operators if subject == subjects.CLUSTER_BELL else ():
             operator.rung.set()
 

@@ -155,13 +155,13 @@ class MemoryAgentBus(AnsweringSide):
 
     async def assignment(self) -> Assignment | None:
         found = await self._read(subjects.ROLES_STREAM, subjects.role(self.node))
-        return envelopes.open_assignment(found, self.node) if found is not None else None
+        return envelopes.open_assignment(found, self.node, self.broker.trusted) if found is not None else None
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         found = await self._read(subjects.files_stream(scope), subjects.manifest(scope), scope)
         if found is None:
             return None
-        head = envelopes.open_head(found, scope)
+        head = envelopes.open_head(found, scope, self.broker.trusted)
         try:
             encoded = head.inline or b"".join([part async for part in self.blob(scope, head.digest, head.size_bytes)])
         except Unavailable:
@@ -263,14 +263,15 @@ class MemoryMasterBus(AnsweringSide):
         if not head.inline:
             await self._put_bytes(manifest.scope, head.digest, encoded)
         batch = {subjects.file_event(event.scope, event.path): codec.encode(event) for event in events}
-        batch[subjects.manifest(manifest.scope)] = codec.encode(head)
-        await self.reach(subjects.manifest(manifest.scope))
+        subject = subjects.manifest(manifest.scope)
+        batch[subject] = envelopes.signed(subject, head, self.broker.signer)
+        await self.reach(subject)
         self.broker.stream(subjects.files_stream(manifest.scope)).update(batch)
 
     async def head(self, scope: ScopeName) -> ManifestHead | None:
         await self.reach(subjects.manifest(scope))
         found = self.broker.stream(subjects.files_stream(scope)).get(subjects.manifest(scope))
-        return envelopes.open_head(found, scope) if found is not None else None
+        return envelopes.open_head(found, scope, self.broker.trusted) if found is not None else None
 
     async def forget_events(self, events: Collection[FileEvent]) -> None:
         for event in events:
@@ -279,14 +280,15 @@ class MemoryMasterBus(AnsweringSide):
             stream.pop(subjects.file_event(event.scope, event.path), None)
 
     async def assign(self, assignment: Assignment) -> None:
-        payload = codec.encode(assignment)
-        await self.reach(subjects.role(assignment.node))
-        self.broker.stream(subjects.ROLES_STREAM)[subjects.role(assignment.node)] = payload
+        subject = subjects.role(assignment.node)
+        payload = envelopes.signed(subject, assignment, self.broker.signer)
+        await self.reach(subject)
+        self.broker.stream(subjects.ROLES_STREAM)[subject] = payload
 
     async def assignment(self, node: NodeName) -> Assignment | None:
         await self.reach(subjects.role(node))
         found = self.broker.stream(subjects.ROLES_STREAM).get(subjects.role(node))
-        return envelopes.open_assignment(found, node) if found is not None else None
+        return envelopes.open_assignment(found, node, self.broker.trusted) if found is not None else None
 
     async def unassign(self, node: NodeName) -> None:
         await self.reach(subjects.role(node))
@@ -294,7 +296,7 @@ class MemoryMasterBus(AnsweringSide):
         self.broker.stream(subjects.STATUS_STREAM).pop(subjects.status(node), None)
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
-        payload, subject = codec.encode(bell), envelopes.bell_subject(bell)
+        payload, subject = envelopes.encode_bell(bell, self.broker.signer), envelopes.bell_subject(bell)
         await self.reach(subject)
         self.broker.say(subject, payload)
 

@@ -12,6 +12,7 @@ from protocol import messages
 from protocol.change_messages import ChangeRequest
 from protocol.messages import ERRORS_MAX, REASON_CHARS_MAX, FileEntry, FileEvent
 from protocol.names import Digest, ManagedPath, NodeName, ScopeName, managed_path, node_name, scope_name
+from tests.support.values import a_public_key
 
 _label = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,8}[A-Za-z0-9])?", fullmatch=True)
 
@@ -47,6 +48,8 @@ _SPECIAL: dict[tuple[str, str], Callable[[], st.SearchStrategy[Any]]] = {
     ("FileError", "reason"): lambda: st.text(max_size=REASON_CHARS_MAX),
     ("Status", "errors"): lambda: st.lists(of(messages.FileError), max_size=min(ERRORS_MAX, 4)).map(tuple),
     ("Manifest", "files"): lambda: st.lists(of(FileEntry), max_size=4, unique_by=_path).map(_sorted),
+    ("Signed", "signer"): lambda: st.text(max_size=9).map(a_public_key),
+    ("Signed", "signature"): lambda: st.binary(min_size=64, max_size=64),
     ("Assignment", "scopes"): lambda: st.lists(scopes, max_size=4, unique=True).map(tuple),
 }
 

@@ -1,5 +1,6 @@
 """`gnt-mesh decode`: what `nats ... --translate` shows."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,8 @@ from master.cli.app import root
 from protocol import codec
 from protocol.messages import FileEntry, Manifest, ManifestHead, NodeBell
 from protocol.names import ALL, Digest, ManagedPath, NodeName
+from protocol.sealing.signatures import Signer
+from tests.support.memory_bus import seed_of
 
 
 def decode(data: bytes, *flags: str) -> Result:
@@ -43,6 +46,24 @@ def test_a_manifest_inside_its_head_is_shown_as_such() -> None:
     shown = json.loads(decode(codec.encode(head)).stdout)
 
     assert shown["inline"]["files"][0]["path"] == "/etc/größe"
+
+
+def test_a_signed_message_is_shown_with_who_claims_to_have_signed_it() -> None:
+    signer = Signer(seed_of("master"))
+    bell = NodeBell(node=NodeName("node1"), epoch=1, serial=3)
+    signed = signer.sign("mesh.bell.node.node1", codec.encode(bell))
+
+    shown = json.loads(decode(codec.encode(signed)).stdout)
+
+    assert (shown["kind"], shown["serial"], shown["signed_by"]) == ("NodeBell", 3, signer.public_key)
+
+
+def test_signed_within_signed_is_not_unpacked_without_end() -> None:
+    signed = Signer(seed_of("master")).sign("x", b"")
+    for _ in range(2000):
+        signed = dataclasses.replace(signed, body=codec.encode(signed))
+
+    assert json.loads(decode(codec.encode(signed)).stdout)["kind"] == "Signed"
 
 
 def test_an_inline_manifest_that_is_none_stays_as_it_came() -> None:

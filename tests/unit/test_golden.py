@@ -23,10 +23,12 @@ from protocol.messages import (
     Refusals,
     ScopeBell,
     ScopeReceipt,
+    Signed,
     Status,
     Withdrawal,
 )
 from protocol.names import ALL, MASTER_CANDIDATES, Digest, NodeName, ScopeName, managed_path
+from tests.support.values import a_public_key
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -44,6 +46,7 @@ ENTRY = FileEntry(
 WITHDRAWAL = Withdrawal(path=managed_path("/etc/old"), generation=5, purge=True)
 RECEIPT = ScopeReceipt(scope=ALL, epoch=3, generation=7)
 FAULT = FileError(path="/etc/ganeti/süd.conf", reason="is a directory", scope="all")
+SIGNER = a_public_key("the master's signing key")
 REFUSALS = Refusals(count=2, last="wire version 9")
 
 SAMPLES: tuple[Any, ...] = (
@@ -72,6 +75,7 @@ SAMPLES: tuple[Any, ...] = (
         agent_version="0.1.0",
     ),
     BlobWanted(node=NODE, scope=ALL, digest=DIGEST),
+    Signed(signer=SIGNER, signature=bytes(range(64)), body=b"\x00\xff"),
 )
 
 

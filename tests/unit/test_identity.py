@@ -93,3 +93,26 @@ def test_a_mistyped_seed_is_refused(tmp_path: Path) -> None:
 def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     with pytest.raises(Refused):
         identity.read_seed(a_file(tmp_path_factory.mktemp("seeds"), content))
+
+
+def test_public_keys_are_read_as_they_were_written(path: Path) -> None:
+    keys = {identity.ensure_seed(path), identity.ensure_seed(path.with_name("other"))}
+    file = path.with_name("master.pub")
+    file.write_bytes(identity.public_keys_text(keys))
+
+    assert identity.read_public_keys(file) == keys
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"UABC\n", b"\xff\n", b"SUAIBDPB\n"])
+def test_a_file_without_public_keys_is_refused_by_name(path: Path, content: bytes) -> None:
+    """An agent that believes nobody would look as if it were only waiting."""
+    path.parent.mkdir()
+    path.write_bytes(content)
+
+    with pytest.raises(Refused, match=r"node\.seed: "):
+        identity.read_public_keys(path)
+
+
+def test_a_missing_file_of_public_keys_is_refused_by_name(path: Path) -> None:
+    with pytest.raises(Refused, match=r"node\.seed: cannot read the master's public keys"):
+        identity.read_public_keys(path)

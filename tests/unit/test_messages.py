@@ -19,12 +19,14 @@ from protocol.messages import (
     Refusals,
     ScopeBell,
     ScopeReceipt,
+    Signed,
     Status,
     Withdrawal,
     chunks,
 )
 from protocol.names import ALL
 from tests.support.builders import NODE1, a_digest, a_manifest, a_status, an_entry
+from tests.support.values import a_public_key
 
 ENTRY = an_entry()
 SCOPED = {"scope": ALL, "epoch": 1, "generation": 1}
@@ -42,6 +44,7 @@ VALID: list[Any] = [
     FileError(path="/etc/hosts", reason="why"),
     a_status(),
     BlobWanted(node=NODE1, scope=ALL, digest=a_digest()),
+    Signed(signer=a_public_key("master"), signature=bytes(64), body=b""),
 ]
 
 BAD: dict[str, list[object]] = {
@@ -50,6 +53,8 @@ BAD: dict[str, list[object]] = {
     "epoch": [0, -1],
     "path": ["", "etc/hosts", "/../x"],
     "digest": ["", "A" * 64],
+    "signer": ["", "U" * 56],
+    "signature": [b"", bytes(63), bytes(65)],
 }
 
 CHECKED = [

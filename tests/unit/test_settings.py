@@ -15,6 +15,7 @@ server = "tls://127.0.0.1:4222"
 ca_file = "ca.pem"
 seed_file = "master.seed"
 system_seed_file = "/keys/system.seed"
+signing_seed_file = "/keys/signing.seed"
 broker_nodes_file = "../broker/nodes.conf"
 """
 AGENT = """
@@ -22,6 +23,7 @@ node = "node2"
 server = "tls://127.0.0.1:4222"
 ca_file = "ca.pem"
 seed_file = "node2.seed"
+master_keys_file = "master.pub"
 """
 OPERATOR = 'server = "tls://127.0.0.1:4222"\nca_file = "ca.pem"\nseed_file = "admin.seed"\n'
 
@@ -44,6 +46,7 @@ def test_the_least_that_must_be_said_is_enough(file: Path) -> None:
         ca_file=file.parent / "ca.pem",
         seed_file=file.parent / "master.seed",
         system_seed_file=Path("/keys/system.seed"),
+        signing_seed_file=Path("/keys/signing.seed"),
         broker_nodes_file=file.parent / "../broker/nodes.conf",
     )
     file.write_text(AGENT)
@@ -52,6 +55,7 @@ def test_the_least_that_must_be_said_is_enough(file: Path) -> None:
         server="tls://127.0.0.1:4222",
         ca_file=file.parent / "ca.pem",
         seed_file=file.parent / "node2.seed",
+        master_keys_file=file.parent / "master.pub",
     )
     file.write_text(OPERATOR)
     assert operator_settings(file) == OperatorSettings(

@@ -104,7 +104,7 @@ def test_only_two_files_name_the_directory(tmp_path: Path) -> None:
 def test_secrets_are_for_their_owner_alone(tmp_path: Path) -> None:
     layout, _ = made(tmp_path)
     seeds = list(layout.directory.rglob("*.nk"))
-    assert len(seeds) == 3 + 3
+    assert len(seeds) == 4 + 3
     assert {stat.S_IMODE(seed.stat().st_mode) for seed in seeds} == {0o600}
     private = [layout.directory / "keys", layout.broker_dir, layout.agent_seed("node1").parent]
     assert {stat.S_IMODE(directory.stat().st_mode) for directory in private} == {0o700}
@@ -248,6 +248,32 @@ def test_a_damaged_cluster_config_is_named(tmp_path: Path) -> None:
     layout.config_data("node1").write_text("{")
     with pytest.raises(Refused, match=r"config\.data: config\.data is damaged.*copy it back"):
         bootstrap.read_config(layout, MARKER)
+
+
+def test_every_node_believes_the_key_that_the_master_signs_with(tmp_path: Path) -> None:
+    layout, config = made(tmp_path)
+    signing_key = identity.read_public_key(layout.seed("signing"))
+    for node in config.nodes.values():
+        settings = agent_settings(layout.settings(node.name, "agent"))
+        assert identity.read_public_keys(settings.master_keys_file) == {signing_key}
+    master = master_settings(layout.settings("node1", "master"))
+    assert identity.read_public_key(master.signing_seed_file) == signing_key
+    assert signing_key not in layout.broker_config.read_text(), "it connects to nothing"
+
+
+def test_a_mesh_made_before_messages_were_signed_is_completed(tmp_path: Path) -> None:
+    layout, _ = made(tmp_path)
+    for node, daemon in (("node2", "agent"), ("node1", "master")):
+        path = layout.settings(node, daemon)
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if line.split()[0] not in bootstrap._NEW_KEYS))
+    layout.master_keys("node2").unlink()
+
+    bootstrap.complete(layout, MARKER, VERSION)
+    bootstrap.make_node(layout, "node2", MARKER.url)
+
+    assert identity.read_public_keys(agent_settings(layout.settings("node2", "agent")).master_keys_file)
+    assert master_settings(layout.settings("node1", "master")).signing_seed_file.exists()
 
 
 def test_settings_changed_by_hand_stay_but_for_the_address(tmp_path: Path) -> None:

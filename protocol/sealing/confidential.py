@@ -1,28 +1,24 @@
 """Sealed for one reader: what was sealed for a public key can only be opened by the holder of its seed.
 
 The nkey of every process is an Ed25519 key; libsodium turns it into the X25519 key of its sealed boxes, so there is no
-second key to keep. The only importer of nacl.
+second key to keep.
 """
-
-import base64
 
 import nacl.exceptions
 import nacl.public
-import nacl.signing
 
 from protocol import codec
 from protocol.errors import Refused
-from protocol.names import public_key
 from protocol.os_messages import Confidential
+from protocol.sealing import keys
 
 
 def seal(confidential: Confidential, reader: str) -> bytes:
     """Return private and secret OS parameters sealed for the holder of a public nkey; empty if there are none."""
     if not confidential.private and not confidential.secret:
         return b""
-    raw = base64.b32decode(public_key(reader))[1:33]
     try:
-        key = nacl.signing.VerifyKey(raw).to_curve25519_public_key()
+        key = keys.verify_key(reader).to_curve25519_public_key()
     except nacl.exceptions.RuntimeError as error:
         raise Refused(f"public key {reader[:8]}… is no key that anything could be sealed for") from error
     return bytes(nacl.public.SealedBox(key).encrypt(codec.encode(confidential)))
@@ -32,7 +28,7 @@ def unseal(sealed: bytes, seed: str) -> Confidential:
     """Return what was sealed for the holder of this seed; Refused if it was for another one, or was changed."""
     if not sealed:
         return Confidential()
-    key = nacl.signing.SigningKey(_raw_seed(seed)).to_curve25519_private_key()
+    key = keys.signing_key(seed).to_curve25519_private_key()
     try:
         opened = nacl.public.SealedBox(key).decrypt(sealed)
     except (nacl.exceptions.CryptoError, ValueError, TypeError) as error:
@@ -41,8 +37,3 @@ def unseal(sealed: bytes, seed: str) -> Confidential:
             "has the key been replaced? pass them again"
         ) from error
     return codec.decode(opened, Confidential)
-
-
-def _raw_seed(seed: str) -> bytes:
-    """Return the 32 bytes in an nkey seed: two of prefix come before them, two of checksum after."""
-    return base64.b32decode(seed + "=" * (-len(seed) % 8))[2:34]
