@@ -70,10 +70,11 @@ async def test_nobody_listening_is_unavailable_in_time(tmp_path: Path) -> None:
 
 
 async def test_a_key_that_nobody_knows_is_unavailable_with_the_servers_word(nats_bus: NatsHarness) -> None:
+    """Its word, or that it ended the connection: over TLS either may be noticed first."""
     operator = NatsOperatorBus(nats_bus.server.endpoint, nats_bus.server.node_seed(NODE2))
 
-    with pytest.raises(Unavailable, match="Authorization Violation"):
-        await operator.open(timeout_s=0.2)
+    with pytest.raises(Unavailable, match="Authorization Violation|does not know our key"):
+        await operator.open(timeout_s=2.0)
     await operator.close()
 
 
