@@ -73,7 +73,7 @@ async def test_a_key_that_nobody_knows_is_unavailable_with_the_servers_word(nats
     """Its word, or that it ended the connection: over TLS either may be noticed first."""
     operator = NatsOperatorBus(nats_bus.server.endpoint, nats_bus.server.node_seed(NODE2))
 
-    with pytest.raises(Unavailable, match="Authorization Violation|does not know our key"):
+    with pytest.raises(Unavailable, match=r"Authorization Violation|does not know our key"):
         await operator.open(timeout_s=2.0)
     await operator.close()
 
