@@ -136,7 +136,8 @@ class AgentDaemon:
                 self._log.info("file_written", path=write.entry.path, **facts)
         for removal in effect.plan.removals:
             if removal.path in outcome.found:
-                self._log.info("file_removed", path=removal.path, scope=removal.scope, backup=removal.keep_backup)
+                event = "backups_purged" if removal.is_gone else "file_removed"
+                self._log.info(event, path=removal.path, scope=removal.scope, backup=removal.keep_backup)
         for path, reason in outcome.errors.items():
             self._log.warning("file_failed", path=path, reason=reason)
         self._log.info("plan_performed", done=len(outcome.found), failed=len(outcome.errors), took_ms=took_ms)

@@ -282,6 +282,8 @@ class Staging:
         refusal = self._tree.refusal(path)
         if refusal is not None:
             raise Impediment(refusal)
+        if removal.is_gone:
+            return False
         try:
             directory = self._directories.parent(path)
         except FileNotFoundError:

@@ -10,7 +10,17 @@ from typing import Protocol
 from node_agent.core.desired import Desired, Version
 from node_agent.core.events import Effect, Observe, Perform, Watch
 from node_agent.core.holdings import Holdings
-from node_agent.core.reconcile import Found, Known, Outcome, Plan, Wanted, is_as_wanted, is_ours, reconcile
+from node_agent.core.reconcile import (
+    Found,
+    Known,
+    Outcome,
+    Plan,
+    Wanted,
+    has_backups_to_purge,
+    is_as_wanted,
+    is_ours,
+    reconcile,
+)
 from node_agent.core.reporter import Reporter, an_error
 from node_agent.core.retries import Retries
 from protocol.messages import FileError
@@ -106,6 +116,8 @@ class DiskSide:
             is_done = removal.path in outcome.found and outcome.found[removal.path].kind == "absent"
             is_wanted = removal.path not in self._desired.wanted or self._desired.goes_at_once(removal.scope)
             self._settle_attempt(removal.path, outcome, is_done=is_done, is_wanted=is_wanted)
+            if is_done and removal.purge and removal.path in self._holdings.known:
+                self._holdings.forget(removal.path)
 
     def work(self, word: Word) -> list[Effect]:
         """Return the next observation or plan. If there is none the disk is settled; but it may wait for word."""
@@ -196,7 +208,9 @@ class DiskSide:
     def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
         """Yield what is here of the mesh's and should not be, as far as that can be known."""
         for path, known in self._holdings.known.items():
-            if self._is_held(path) or self._desired.holds_sources or not is_ours(self._found[path], known):
+            if self._is_held(path) or self._desired.holds_sources:
+                continue
+            if not is_ours(self._found[path], known) and not self._has_backups_to_purge(path, known):
                 continue
             want = self._desired.wanted.get(path)
             if want is None:
@@ -205,6 +219,11 @@ class DiskSide:
                 is_surplus = self._desired.goes_at_once(known.scope) and not self._is_right(path, want)
             if is_surplus:
                 yield path, known
+
+    def _has_backups_to_purge(self, path: ManagedPath, known: Known) -> bool:
+        if path in self._desired.wanted or self._desired.holds_sources or path not in self._found:
+            return False
+        return has_backups_to_purge(self._found[path], self._desired.withdrawal(path, known.scope))
 
     def _is_outdated(self, path: ManagedPath, want: Wanted) -> bool:
         """True if a newer entry was here: a scope that the node has left, or that it moved to, listed it."""
@@ -246,7 +265,7 @@ class DiskSide:
             here = self._found.get(path)
             is_wanted = path in self._desired.wanted
             may_go = self._desired.goes_at_once(known.scope) if is_wanted else self._desired.may_withdraw(known.scope)
-            if may_go and here is not None and not is_ours(here, known):
+            if may_go and here is not None and not is_ours(here, known) and not self._has_backups_to_purge(path, known):
                 self._holdings.forget(path)
         for path in self._retries.reasons:
             if path not in self._desired.wanted and path not in self._holdings.known:

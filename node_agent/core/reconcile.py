@@ -68,7 +68,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Take this file away. With `purge` its earlier backups go too."""
+    """Take this file away. With `purge` its earlier backups go too; with `is_gone` they alone.
+
+    What appears where nothing was found is somebody else's.
+    """
 
     scope: ScopeName
     path: ManagedPath
@@ -77,6 +80,7 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+    is_gone: bool = False
 class Plan:
     """Everything to do, in path order. Writes are all staged before the first one is made visible."""
 
@@ -113,13 +117,18 @@ def reconcile(
 ) -> Plan:
     """Return what to do so that `found` becomes `wanted`. Every wanted and every known path must be in `found`.
 
-    A file is removed only if it is in `known`. On the node that holds the sources nothing is ever done: a
-    difference there is the master's to see first.
+    A file is removed only if it is in `known`, from which what has been purged must go. On the node that holds the
+    sources nothing is ever done: a difference there is the master's to see first.
     """
     differing = {path: want for path, want in wanted.items() if not is_as_wanted(want.entry, found[path])}
     if holds_sources:
         return Plan(errors=tuple((path, _source_reason(found[path])) for path in sorted(differing)))
-    surplus = sorted(path for path in known if path not in wanted and is_ours(found[path], known[path]))
+    surplus = sorted(
+        path
+        for path in known
+        if path not in wanted
+        if is_ours(found[path], known[path]) or has_backups_to_purge(found[path], withdrawn.get(path))
+    )
     holders = {here.digest: path for path, here in sorted(found.items(), reverse=True) if here.kind == "file"}
     blocked = [(path, found[path].reason) for path in (*differing, *surplus) if found[path].kind == "blocked"]
     return Plan(
@@ -134,7 +143,9 @@ def reconcile(
             if found[path].kind != "blocked"
         ),
         removals=tuple(
-            _removal(path, known[path], withdrawn.get(path)) for path in surplus if found[path].kind == "file"
+            _removal(path, found[path], known[path], withdrawn.get(path))
+            for path in surplus
+            if found[path].kind != "blocked"
         ),
         errors=tuple(sorted(blocked)),
     )
@@ -156,9 +167,15 @@ def is_ours(here: Found, known: Known) -> bool:
     return here.kind != "absent" and not (known.is_intent and here.digest != known.digest)
 
 
-def _removal(path: ManagedPath, known: Known, withdrawal: Withdrawal | None) -> Remove:
+def has_backups_to_purge(here: Found, withdrawal: Withdrawal | None) -> bool:
+    """True if a file is to leave no copy and is gone already: somebody's hand took it, and not its older backups."""
+    return here.kind == "absent" and withdrawal is not None and withdrawal.purge
+
+
+def _removal(path: ManagedPath, here: Found, known: Known, withdrawal: Withdrawal | None) -> Remove:
     purge = withdrawal is not None and withdrawal.purge
-    return Remove(known.scope, path, keep_backup=not purge and not is_secret(known.scope), purge=purge)
+    is_kept = not purge and not is_secret(known.scope)
+    return Remove(known.scope, path, keep_backup=is_kept, purge=purge, is_gone=here.kind == "absent")
 
 
 def _is_foreign(here: Found, want: Wanted, known: Known | None) -> bool:

@@ -57,7 +57,8 @@ class FakeDisk:
             self._keep(removal.path)
         if removal.purge:
             self.backups = [kept for kept in self.backups if kept[0] != removal.path]
-        self.files.pop(removal.path, None)
+        if not removal.is_gone:
+            self.files.pop(removal.path, None)
         return ABSENT
 
     def _keep(self, path: ManagedPath) -> None:

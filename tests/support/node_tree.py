@@ -120,8 +120,8 @@ def a_plan(*actions: Write | Remove) -> Plan:
     )
 
 
-def a_removal(path: str, *, keep_backup: bool = False, purge: bool = False) -> Remove:
-    return Remove(ALL, ManagedPath(path), keep_backup=keep_backup, purge=purge)
+def a_removal(path: str, *, keep_backup: bool = False, purge: bool = False, is_gone: bool = False) -> Remove:
+    return Remove(ALL, ManagedPath(path), keep_backup=keep_backup, purge=purge, is_gone=is_gone)
 
 
 def paths(*texts: str) -> Sequence[ManagedPath]:

@@ -331,6 +331,54 @@ def test_a_withdrawn_file_is_removed(purge: bool) -> None:
     assert rig.memory.known == {}
 
 
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_purge_takes_the_backups_of_a_file_that_is_gone_already(purge: bool) -> None:
+    """Taken by hand while the agent was down: `--purge` promises that no copy stays, of whatever age."""
+    known = {PATH: Known(ALL, digest_of("content"))}
+    rig = Rig(ALL, memory=e.Memory(versions={ALL: (1, 5)}, known=known))
+    rig.disk.backups = [(PATH, digest_of("older")), (OTHER, digest_of("older"))]
+    rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6, purge=purge)])
+
+    rig.start()
+    rig.tick()
+
+    assert ((PATH, digest_of("older")) in rig.disk.backups) is not purge
+    assert (OTHER, digest_of("older")) in rig.disk.backups
+    assert len(rig.disk.removals) == purge
+    assert rig.receipts == {ALL: 6}
+    assert rig.memory.known == {}
+
+
+def test_a_purge_that_fails_is_tried_again_and_no_receipt_is_given_before() -> None:
+    rig = Rig(ALL, memory=e.Memory(known={PATH: Known(ALL, digest_of("content"))}))
+    rig.disk.backups = [(PATH, digest_of("older"))]
+    rig.disk.barred[PATH] = "Input/output error"
+    rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6, purge=True)])
+
+    rig.start()
+    rig.tick()
+    assert (rig.receipts, rig.errors) == ({}, {PATH: "Input/output error"})
+
+    rig.disk.barred.clear()
+    rig.tick(3)
+    assert (rig.receipts, rig.errors, rig.disk.backups) == ({ALL: 6}, {}, [])
+
+
+def test_nothing_is_purged_of_a_file_that_is_listed_again() -> None:
+    rig = a_rig()
+    rig.disk.backups = [(PATH, digest_of("older"))]
+    again = an_entry(generation=7)
+    rig.publish(again, generation=7, withdrawn=[Withdrawal(path=PATH, generation=6, purge=True)])
+    rig.disk.files.clear()
+    rig.tell(e.FilesTouched(None))
+
+    rig.ring()
+    rig.tick()
+
+    assert rig.disk.files == {PATH: found_as(again)}
+    assert rig.disk.backups == [(PATH, digest_of("older"))]
+
+
 def test_a_file_that_never_was_the_meshs_is_not_removed() -> None:
     rig = a_rig()
     rig.disk.files[OTHER] = found_file()

@@ -421,6 +421,19 @@ async def test_a_path_too_long_for_a_backup_s_name_is_kept_and_found_all_the_sam
         await tree.perform(a_removal(path, keep_backup=True))
 
     assert tree.files.purge_backups(ManagedPath(long)) == 1
+async def test_a_purge_of_what_was_gone_leaves_what_has_appeared_since(tree: NodeTree) -> None:
+    """Somebody else put it there, after the agent had looked."""
+    tree.put("/etc/x", b"older")
+    await tree.perform(a_removal(X, keep_backup=True))
+    tree.put("/etc/x", b"by hand")
+
+    outcome = await tree.perform(a_removal(X, purge=True, is_gone=True))
+
+    assert outcome.errors == {}
+    assert tree.real(X).read_bytes() == b"by hand"
+    assert tree.backup_contents() == []
+
+
 
     assert tree.backup_contents() == [similar.encode()]
 

@@ -77,12 +77,14 @@ def test_a_file_is_written_exactly_when_it_is_wanted_and_differs() -> None:
 def test_a_file_is_removed_exactly_when_it_is_ours_and_not_wanted() -> None:
     """What was intended, and never written, is not ours: somebody else put something else there."""
     for case in CASES:
-        found, wanted, known, _ = case
+        found, wanted, known, withdrawn = case
         is_intended = known.startswith("intent")
         is_mine = known != "unknown" and (
             not is_intended or (known == "intent new" and FOUND[found].digest == ENTRY.digest)
         )
-        is_needed = wanted == "unwanted" and is_mine and FOUND[found].kind == "file"
+        is_there = is_mine and FOUND[found].kind == "file"
+        leaves_backups = known != "unknown" and found == "absent" and withdrawn == "purged"
+        is_needed = wanted == "unwanted" and (is_there or leaves_backups)
         assert len(plan_of(case).removals) == is_needed, case
 
 
@@ -118,7 +120,8 @@ def test_a_removed_file_is_kept_unless_purged_or_secret() -> None:
             purge = case[3] == "purged"
             scope = MASTER_CANDIDATES if case[2] == "known secret" else ALL
             kept = not purge and scope == ALL
-            assert removal == Remove(scope, PATH, keep_backup=kept, purge=purge), case
+            is_gone = case[0] == "absent"
+            assert removal == Remove(scope, PATH, keep_backup=kept, purge=purge, is_gone=is_gone), case
 
 
 def test_a_content_that_is_on_the_node_already_is_copied_from_there() -> None:

@@ -177,6 +177,9 @@ class Watcher:
 
     def _check_removal(self, removal: Remove, assignment: Assignment) -> None:
         path = removal.path
+        if removal.is_gone:
+            self._fail_if(not removal.purge, f"{path} is gone, and something is to be done about it")
+            return
         self._fail_if(path not in self._ours, f"{path} is removed, which the mesh never wrote")
         is_left = removal.scope not in assignment.scopes
         is_urgent = is_left and (removal.scope == MASTER_CANDIDATES or assignment.is_offline)
