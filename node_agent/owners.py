@@ -35,19 +35,24 @@ class Owners:
     def uid(self, text: str) -> int:
         """Return the number of a user. Impediment if this node has none, or calls it by another name.
 
-        A file of a user with two names would differ from its manifest for ever, and be written for ever.
+        A file of a user with two names would differ from its manifest for ever, and be written for ever. A number
+        is itself, whether or not it has a name here: the master has none for it, and others may.
         """
         if text not in self._uids:
-            number = _number("user", text, lambda: pwd.getpwnam(text).pw_uid)
-            _check_spelling("user", text, self.user(number))
+            number = _number(text)
+            if number is None:
+                number = _looked_up("user", text, lambda: pwd.getpwnam(text).pw_uid)
+                _check_spelling("user", text, self.user(number))
             self._uids[text] = number
         return self._uids[text]
 
     def gid(self, text: str) -> int:
         """Return the number of a group. Impediment as for a user."""
         if text not in self._gids:
-            number = _number("group", text, lambda: grp.getgrnam(text).gr_gid)
-            _check_spelling("group", text, self.group(number))
+            number = _number(text)
+            if number is None:
+                number = _looked_up("group", text, lambda: grp.getgrnam(text).gr_gid)
+                _check_spelling("group", text, self.group(number))
             self._gids[text] = number
         return self._gids[text]
 
@@ -61,6 +66,8 @@ def as_found(status: os.stat_result, digest: Digest, size_bytes: int, owners: Ow
         mode=stat.S_IMODE(status.st_mode),
         owner=owners.user(status.st_uid),
         group=owners.group(status.st_gid),
+        uid=status.st_uid,
+        gid=status.st_gid,
     )
 
 
@@ -73,14 +80,17 @@ def _named(known: dict[int, str], number: int, look_up: Callable[[], str]) -> st
     return known[number]
 
 
-def _number(what: str, text: str, look_up: Callable[[], int]) -> int:
+def _number(text: str) -> int | None:
+    """Return the number that a text is, None if it is a name."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(ID_MAX)) and int(text) <= ID_MAX
+    return int(text) if is_number else None
+
+
+def _looked_up(what: str, text: str, look_up: Callable[[], int]) -> int:
     try:
         return look_up()
     except (KeyError, ValueError):
-        pass
-    if text.isascii() and text.isdecimal() and len(text) <= len(str(ID_MAX)) and int(text) <= ID_MAX:
-        return int(text)
-    raise Impediment(f"this node has no {what} {text[:80]!r}")
+        raise Impediment(f"this node has no {what} {text[:80]!r}") from None
 
 
 def _check_spelling(what: str, text: str, name: str) -> None:

@@ -49,5 +49,7 @@ def _seen(path: ManagedPath, found: Found) -> FileSeen:
         mode=found.mode,
         owner=found.owner,
         group=found.group,
+        uid=found.uid,
+        gid=found.gid,
         reason=found.reason[:REASON_CHARS_MAX],
     )

@@ -53,6 +53,9 @@ class FileSeen:
     mode: int = 0
     owner: str = ""
     group: str = ""
+    uid: int = -1
+    gid: int = -1
+    """Owner and group as numbers: what is published has a number where the master knows no name."""
     reason: str = ""
 
     def __post_init__(self) -> None:

@@ -128,12 +128,20 @@ class Verification:
             match seen.what if seen else "blocked":
                 case "file":
                     assert seen
-                    content = _Content(seen.digest, _attributes(seen.owner, seen.group, seen.mode))
+                    content = _Content(seen.digest, self._attributes_as_published(path, seen))
                     holders.contents.setdefault(content, []).append(node)
                 case "blocked":
                     holders.blocked.setdefault(seen.reason if seen else UNSAID, []).append(node)
                 case "absent":
                     pass
+
+    def _attributes_as_published(self, path: ManagedPath, seen: FileSeen) -> str:
+        """Return what a node has, with numbers instead of the node's names where numbers are published."""
+        wanted = self._expected.get(path)
+        entry = wanted.entry if wanted else None
+        owner = entry.owner if entry and entry.owner == str(seen.uid) else seen.owner
+        group = entry.group if entry and entry.group == str(seen.gid) else seen.group
+        return _attributes(owner, group, seen.mode)
 
     def note_silent(self, node: NodeName, reason: str) -> None:
         """The node has not answered, or not to the end: what it has said before does not count."""

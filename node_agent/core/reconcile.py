@@ -5,7 +5,7 @@ wrote here before. Applying a plan and looking again yields an empty plan.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from protocol.messages import FileEntry, Withdrawal
@@ -35,6 +35,9 @@ class Found:
     owner: str = ""
     group: str = ""
     reason: str = ""
+    uid: int = field(default=-1, compare=False)
+    gid: int = field(default=-1, compare=False)
+    """Owner and group once more, as numbers: a manifest has a number where the master knows no name."""
 
 
 ABSENT = Found("absent")
@@ -77,10 +80,10 @@ class Remove:
     path: ManagedPath
     keep_backup: bool = False
     purge: bool = False
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-    is_gone: bool = False
 class Plan:
     """Everything to do, in path order. Writes are all staged before the first one is made visible."""
 
@@ -157,8 +160,8 @@ def is_as_wanted(entry: FileEntry, here: Found) -> bool:
         here.kind == "file"
         and here.digest == entry.digest
         and here.mode == entry.mode
-        and here.owner == entry.owner
-        and here.group == entry.group
+        and entry.owner in (here.owner, str(here.uid))
+        and entry.group in (here.group, str(here.gid))
     )
 
 

@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node_agent.core.reconcile import ABSENT, Found, Known, Wanted, Write, reconcile
+from node_agent.core.reconcile import ABSENT, Found, Known, Wanted, Write, is_as_wanted, reconcile
 from node_agent.files import NodeFiles
 from protocol import durable
 from protocol.errors import Unavailable
@@ -245,11 +246,18 @@ async def test_an_unknown_owner_is_that_path_s_error(tree: NodeTree, owner: str)
     assert set(outcome.found) == {Y}
 
 
-async def test_an_owner_by_another_name_is_refused(tree: NodeTree) -> None:
-    """Written, it would never look as the manifest says, and would be written for ever."""
-    outcome = await tree.perform(tree.write(X, owner=str(os.geteuid())))
+async def test_a_number_that_has_a_name_here_is_taken_as_the_number(tree: NodeTree) -> None:
+    """The master has no name for it. What is then found has one, and is as it should be: nothing is written again."""
+    write = tree.write(X, owner=str(os.geteuid()), group=str(os.getegid()))
 
-    assert outcome.errors == {X: f"the user '{os.geteuid()}' is called '{my_user()}' on this node"}
+    outcome = await tree.perform(write)
+
+    assert outcome.errors == {}
+    assert outcome.found[X].owner == my_user()
+    for found in (outcome.found[X], tree.files.observe([X])[X]):
+        assert is_as_wanted(write.entry, found)
+        assert not is_as_wanted(replace(write.entry, owner="54321"), found)
+        assert not is_as_wanted(replace(write.entry, group="54321"), found)
 
 
 async def test_a_target_is_replaced_and_never_written_into(tree: NodeTree) -> None:
@@ -413,14 +421,6 @@ async def test_a_purge_needs_no_file(tree: NodeTree) -> None:
     assert tree.files.purge_backups(X) == 0
 
 
-async def test_a_path_too_long_for_a_backup_s_name_is_kept_and_found_all_the_same(tree: NodeTree) -> None:
-    long = "/etc/" + "ä" * 127
-    similar = long[:-1] + "ö"
-    for path in (long, similar):
-        tree.put(path, path.encode())
-        await tree.perform(a_removal(path, keep_backup=True))
-
-    assert tree.files.purge_backups(ManagedPath(long)) == 1
 async def test_a_purge_of_what_was_gone_leaves_what_has_appeared_since(tree: NodeTree) -> None:
     """Somebody else put it there, after the agent had looked."""
     tree.put("/etc/x", b"older")
@@ -434,6 +434,14 @@ async def test_a_purge_of_what_was_gone_leaves_what_has_appeared_since(tree: Nod
     assert tree.backup_contents() == []
 
 
+async def test_a_path_too_long_for_a_backup_s_name_is_kept_and_found_all_the_same(tree: NodeTree) -> None:
+    long = "/etc/" + "ä" * 127
+    similar = long[:-1] + "ö"
+    for path in (long, similar):
+        tree.put(path, path.encode())
+        await tree.perform(a_removal(path, keep_backup=True))
+
+    assert tree.files.purge_backups(ManagedPath(long)) == 1
 
     assert tree.backup_contents() == [similar.encode()]
 

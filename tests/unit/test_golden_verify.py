@@ -31,6 +31,8 @@ SEEN = FileSeen(
     mode=0o640,
     owner="root",
     group="gnt-daemons",
+    uid=998,
+    gid=997,
     reason="is a directory",
 )
 VARIANT = Variant(what="0123456789abcdef" * 4, nodes=("node2", "node3"), nodes_count=2, is_published=True)

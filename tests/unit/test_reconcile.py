@@ -245,3 +245,13 @@ def test_there_and_back_again(
         ends.append({path: disk.here(path) for path in first})
 
     assert ends[0] == ends[2]
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "is_right"),
+    [("root", "root", True), ("0", "0", True), ("0", "root", True), ("1", "0", False), ("0", "daemon", False)],
+)
+def test_an_owner_is_right_by_its_name_or_by_its_number(owner: str, group: str, is_right: bool) -> None:
+    here = replace(found_as(ENTRY), owner="root", group="root", uid=0, gid=0)
+
+    assert is_as_wanted(replace(ENTRY, owner=owner, group=group), here) is is_right

@@ -126,6 +126,19 @@ def test_owner_group_and_mode_are_compared(wrong: dict[str, object], said: str) 
     assert [(one.what, one.nodes) for one in found.variants] == [(said, (NODE3,))]
 
 
+@pytest.mark.parametrize(("uid", "is_right"), [(54321, True), (54322, False)])
+def test_a_number_that_has_a_name_on_a_node_is_the_number(uid: int, is_right: bool) -> None:
+    """The master publishes a number where it has no name for it; a node may have one."""
+    entry = an_entry(owner="54321", group="12345")
+    here = {"owner": "alice", "group": "users", "uid": uid, "gid": 12345}
+    as_numbers = {"owner": "54321", "group": "12345", "uid": 54321, "gid": 12345}
+
+    findings = verified({node: seen(**(here if node == NODE3 else as_numbers)) for node in EVERYWHERE}, entry=entry)
+
+    assert [found.problem for found in findings] == ([] if is_right else ["attributes"])
+    assert is_right or findings[0].variants[0].what == "alice:12345 0644"
+
+
 def test_a_wrong_mode_shows_also_where_the_content_is_wrong_too() -> None:
     assert [found.problem for found in verified({NODE3: seen("by hand", mode=0o600)})] == ["different", "attributes"]
 

@@ -1,6 +1,7 @@
 """node_agent/verifying.py: what the master is told of this disk when it asks."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,15 @@ async def test_a_file_is_told_with_content_size_mode_and_owner(tmp_path: Path) -
     (there, absent) = await look(files, PATH, "/etc/ganeti/none")
 
     assert there == FileSeen(
-        path=PATH, what="file", digest=digest_of("by hand"), size_bytes=7, mode=0o640, owner=OWNER, group=GROUP
+        path=PATH,
+        what="file",
+        digest=digest_of("by hand"),
+        size_bytes=7,
+        mode=0o640,
+        owner=OWNER,
+        group=GROUP,
+        uid=os.geteuid(),
+        gid=os.getegid(),
     )
     assert absent == FileSeen(path=ManagedPath("/etc/ganeti/none"), what="absent")
 
