@@ -11,12 +11,17 @@ import structlog
 
 from master import logs
 from master.api import verbs
+from master.core import hypervisors
+from master.core.ancillary import Surroundings
 from master.daemon import MasterDaemon
+from master.managed_files import ManagedFiles
 from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
+from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store
 from protocol import identity, readiness
 from protocol.errors import Refused
+from protocol.names import ManagedPath
 from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.sealing.signatures import Signer
@@ -50,7 +55,13 @@ async def serve(settings: MasterSettings) -> None:
     store = Store(settings.state_dir, settings.root / str(settings.config_data).lstrip("/"))
     config = store.open()
     sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
-    daemon = MasterDaemon(settings, config, store, sources)
+    surroundings = Surroundings(
+        config_data=ManagedPath(str(settings.config_data)),
+        hypervisors=hypervisors.BUILT_IN,
+        release=version("gnt-mesh"),
+    )
+    managed = ManagedFiles(surroundings, sources, SourceWatch(settings, sources))
+    daemon = MasterDaemon(settings, config, store, managed)
     bus = NatsMasterBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),

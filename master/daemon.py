@@ -17,11 +17,11 @@ import structlog
 from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
+from master.managed_files import ManagedFiles
 from master.outcome import Outcome
 from master.progress import Progress
 from master.publisher import Publisher
 from master.settings import MasterSettings
-from master.sources import Sources
 from master.store import Store
 from master.upkeep import Upkeep
 from master.verifier import Verifier
@@ -40,11 +40,11 @@ log = structlog.get_logger()
 class MasterDaemon:
     """One master. `hear` is what the bus is given; `run` ends only by cancellation or by a fault of ours."""
 
-    def __init__(self, settings: MasterSettings, config: ClusterConfig, store: Store, sources: Sources) -> None:
+    def __init__(self, settings: MasterSettings, config: ClusterConfig, store: Store, managed: ManagedFiles) -> None:
         self.settings = settings
         self.progress = Progress()
         self.fleet = Fleet(silent_after_s=settings.silent_after_s)
-        self.desired = Desired(settings, config, store, sources, fleet=self.fleet, progress=self.progress)
+        self.desired = Desired(settings, config, store, managed, fleet=self.fleet, progress=self.progress)
         self.verifier = Verifier(self.desired, fleet=self.fleet, progress=self.progress)
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)

@@ -5,25 +5,22 @@ and `upkeep` carries everything again.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 
-from master.core import hypervisors
-from master.core.ancillary import Ancillary, ManagedFile, Surroundings, check_change, managed_files
-from master.core.cluster import ClusterConfig, Node, to_text, with_nodes
+from master.core.ancillary import ManagedFile, Surroundings, check_change
+from master.core.cluster import ClusterConfig, Node, with_nodes
 from master.core.fleet import Fleet
 from master.core.plan import Publication, plan
 from master.core.preview import preview
+from master.managed_files import ManagedFiles
 from master.outcome import Cause, Outcome
 from master.progress import Progress
 from master.publisher import Publisher, assignment_of
 from master.settings import MasterSettings
-from master.source_watch import SourceWatch
-from master.sources import Sources
 from master.store import Generation, Store
 from protocol.change_messages import ChangeRequest
 from protocol.errors import Unavailable
@@ -45,13 +42,14 @@ class Desired:
         settings: MasterSettings,
         config: ClusterConfig,
         store: Store,
-        sources: Sources,
+        managed: ManagedFiles,
         *,
         fleet: Fleet,
         progress: Progress,
     ) -> None:
         self.config = config
         self.store = store
+        self.managed = managed
         self.manifests: dict[ScopeName, Manifest] = store.manifests()
         self.problems: tuple[FileError, ...] = ()
         self.lock = asyncio.Lock()
@@ -59,15 +57,12 @@ class Desired:
         self.publisher: Publisher
         self._fleet = fleet
         self._progress = progress
-        self._sources = SourceWatch(settings, sources)
         self._config_data = ManagedPath(str(settings.config_data))
-        self.surroundings = Surroundings(config_data=self._config_data, hypervisors=hypervisors.BUILT_IN)
-        self._ancillary: tuple[ClusterConfig, Surroundings, Ancillary] | None = None
         self._generation_floor = 0
 
     async def watch(self) -> None:
         """Publish what changes on the master's disk, until cancelled."""
-        await self._sources.run(self.refresh)
+        await self.managed.run(self.refresh)
 
     async def change(
         self, make: Callable[[ClusterConfig, float], ClusterConfig], request: ChangeRequest, *, why: str
@@ -103,7 +98,7 @@ class Desired:
     async def read_everything(self, request: ChangeRequest, *, why: str) -> Outcome:
         """Read every source's content again, whether or not it looks as it did, and publish what changed."""
         async with self.lock:
-            self._sources.forget()
+            self.managed.forget()
             if request.dry_run:
                 return await self._foreseen(self.config, self.config)
             await self._refresh_or_note(None, Cause.of(why, request))
@@ -113,24 +108,21 @@ class Desired:
         """The store has lost or damaged a content: its source may still have it. The caller holds the lock."""
         log.warning("content_damaged", digest=digest[:12])
         self.store.blob_path(digest).unlink(missing_ok=True)
-        await self._refresh(self._sources.forget(digest), Cause("a stored content was damaged"))
+        await self._refresh(self.managed.forget(digest), Cause("a stored content was damaged"))
 
     def goal_now(self, *, serials: dict[str, int] | None = None, looks: str = "") -> Goal:
         """Return the goal that everything published now is on the nodes."""
         generations = {str(scope): manifest.generation for scope, manifest in self.manifests.items()}
         return Goal(epoch=self.config.cluster.epoch, generations=generations, serials=serials or {}, looks=looks)
 
+    @property
+    def surroundings(self) -> Surroundings:
+        """What decides, beside the cluster config, which files there are."""
+        return self.managed.surroundings
+
     def files(self) -> tuple[ManagedFile, ...]:
         """Return every managed file, the built-in ones included."""
-        return self._managed().files
-
-    def _managed(self) -> Ancillary:
-        """Worked out once for what decides it: an edit of one of many files must not wait for it."""
-        known = self._ancillary
-        if known is None or known[0] is not self.config or known[1] is not self.surroundings:
-            found = managed_files(self.config, self.surroundings)
-            self._ancillary = known = (self.config, self.surroundings, found)
-        return known[2]
+        return self.managed.of(self.config).files
 
     def note_bus_failure(self, doing: str, error: Unavailable) -> None:
         log.warning("bus_failed", doing=doing, reason=str(error))
@@ -150,14 +142,7 @@ class Desired:
 
     async def _foreseen(self, before: ClusterConfig, after: ClusterConfig) -> Outcome:
         """Return what would happen if `after` were the config: from the same plan, of sources read now."""
-        files = managed_files(after, self.surroundings).files
-        sources = await self._sources.peek([file.path for file in files])
-        if after is not before:
-            text = to_text(after).encode()
-            digest = Digest(hashlib.sha256(text).hexdigest())
-            sources[self._config_data] = replace(
-                sources[self._config_data], kind="ready", digest=digest, size_bytes=len(text)
-            )
+        files, sources = await self.managed.foresee(before, after)
         publication = plan(after, files, sources, self.manifests, generation=self._next_generation())
         would_be = self.manifests | {manifest.scope: manifest for manifest in publication.manifests}
         errors = tuple(problem for problem in publication.problems if problem not in self.problems)
@@ -198,9 +183,8 @@ class Desired:
 
     async def _record(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> Publication:
         """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish."""
-        files, problems = self._managed().files, self._managed().problems
-        await self._sources.read([file.path for file in files], paths)
-        seen = self._sources.seen
+        problems = await self.managed.read(self.config, paths)
+        files, seen = self.files(), self.managed.seen
         publication = plan(self.config, files, seen, self.manifests, generation=self._next_generation())
         self._note_problems((*problems, *publication.problems))
         if publication.manifests:

@@ -1,8 +1,10 @@
 """The founding text (the Ganeti 2.1 design), Redistribute Config: one test per promise that is kept by now.
 
-Still to come, each with its test: the ssconf files, what every enabled hypervisor asks for, and the hook that
+Still to come, each with its test: what every enabled hypervisor asks for, and the hook that
 calculates the list.
 """
+
+import ast
 
 from master.core.cluster import from_text, to_text
 from master.core.operations import add_file
@@ -38,6 +40,12 @@ def files_of(story: Story, node: str) -> dict[str, str]:
     return {path: text for path, _, text in lines}
 
 
+def ssconf_of(story: Story, node: str) -> dict[str, str]:
+    """Return the ssconf texts on a node's disk by key."""
+    lines = [line.removeprefix("ssconf_").partition(" ") for line in story.do(f"ssconf {node}")]
+    return {key: ast.literal_eval(text) for key, _, text in lines}
+
+
 def test_the_updated_configuration_file_is_on_all_master_candidates() -> None:
     """Redistribute Config, Current State: "a copy of the updated configuration file to all master candidates"."""
     story = a_story("group add rack")
@@ -45,6 +53,30 @@ def test_the_updated_configuration_file_is_on_all_master_candidates() -> None:
     assert files_of(story, "node2") == {CONFIG_DATA: "the cluster config"}
     assert files_of(story, "node3") == {}
     assert story.do("wait") == ["every node has it"]
+
+
+def test_the_ssconf_files_are_on_all_nodes() -> None:
+    """Redistribute Config, Current State: "and of the ssconf files to all nodes"."""
+    story = a_story("node modify node3 -D yes")
+
+    for node in ("node2", "node3"):
+        files = ssconf_of(story, node)
+        assert files["node_list"] == "node1\nnode2\nnode3\n"
+        assert files["master_candidates"] == "node1\nnode2\n"
+        assert files == ssconf_of(story, "node1")
+    assert story.do("wait") == ["every node has it"]
+
+
+def test_the_ssconf_files_follow_every_change_in_the_generation_of_the_configuration() -> None:
+    """Redistribute Config, Current State: config and ssconf are one state; a reader never sees half of a change."""
+    story = a_story()
+
+    story.do("node modify node2 -O yes")
+
+    assert ssconf_of(story, "node3")["offline_nodes"] == "node2\n"
+    assert ssconf_of(story, "node3")["online_nodes"] == "node1\nnode3\n"
+    generations = {story.do(f"manifest {scope}")[0] for scope in ("all", "master-candidates")}
+    assert len(generations) == 1
 
 
 def test_every_change_of_the_configuration_reaches_the_candidates_by_itself() -> None:

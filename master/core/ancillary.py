@@ -4,15 +4,18 @@ The design text, Redistribute Config: the files of the cluster itself, what ever
 administrator's list. A file is in one scope; who claims it first in that order has it.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from master.core import ssconf
 from master.core.cluster import AncillaryFile, ClusterConfig
 from master.core.hypervisors import Hypervisor
+from master.core.plan import Source
 from protocol.errors import Refused
 from protocol.messages import REASON_CHARS_MAX, FileError
-from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName
+from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, Digest, ManagedPath, ScopeName
 
 ETC_HOSTS: Final = ManagedPath("/etc/hosts")
 MASTER_IP_SCRIPT: Final = ManagedPath("/etc/ganeti/scripts/master-ip-setup")
@@ -46,6 +49,25 @@ class Surroundings:
     config_data: ManagedPath
     hypervisors: Mapping[str, Hypervisor]
     """Every hypervisor there is, by name: Ganeti's own and those plugged in."""
+    release: str
+    """Of gnt-mesh; it is the ssconf value release_version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a file has to hold whose content follows from the cluster config."""
+
+    content: bytes
+    digest: Digest
+    mode: int
+
+    @classmethod
+    def of(cls, content: bytes, mode: int) -> "Generated":
+        return cls(content, Digest(hashlib.sha256(content).hexdigest()), mode)
+
+    def is_in(self, source: Source) -> bool:
+        """True if the source holds just this."""
+        return (source.digest, source.mode) == (self.digest, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +76,26 @@ class Ancillary:
 
     files: tuple[ManagedFile, ...]
     problems: tuple[FileError, ...]
+    generated: Mapping[ManagedPath, Generated]
+    """Those files whose content follows from the cluster config: the ssconf files."""
 
 
 def managed_files(config: ClusterConfig, surroundings: Surroundings) -> Ancillary:
     """Return what is to be kept, where; a second claim for another scope is a problem, and changes nothing."""
     found: dict[ManagedPath, ManagedFile] = {}
-    problems = list(_hypervisor_problems(config, surroundings))
+    generated, faults = _ssconf(config, surroundings)
+    problems = [*faults, *_hypervisor_problems(config, surroundings)]
     for claim in _claims(config, surroundings):
         first = found.setdefault(claim.path, claim)
         if first.scope != claim.scope:
             problems.append(_problem(claim.path, claim.scope, _conflict(first, claim)))
         elif first is not claim and not claim.is_builtin:
             found[claim.path] = replace(first, optional=claim.optional, allow_empty=claim.allow_empty)
-    return Ancillary(tuple(sorted(found.values(), key=lambda file: file.path)), tuple(problems))
+    return Ancillary(tuple(sorted(found.values(), key=lambda file: file.path)), tuple(problems), generated)
 
 
 def check_change(before: ClusterConfig, after: ClusterConfig, surroundings: Surroundings) -> None:
-    """Refuse a change that asks for what cannot be: an unknown hypervisor, one file in two scopes.
+    """Refuse a change that asks for what cannot be: an unknown hypervisor, one file in two scopes, too long an ssconf.
 
     What was wrong before does not stand in the way of another change.
     """
@@ -88,6 +113,7 @@ def builtin_file(config: ClusterConfig, path: ManagedPath, surroundings: Surroun
 
 def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
     yield from _cluster_files(config, surroundings.config_data)
+    yield from _ssconf_files(config, surroundings)
     for hypervisor in _enabled(config, surroundings):
         yield from _hypervisor_files(config, hypervisor)
     for file in config.cluster.ancillary_files:
@@ -110,6 +136,30 @@ def _cluster_files(config: ClusterConfig, config_data: ManagedPath) -> Iterator[
         yield _optional(ETC_HOSTS, ALL, "modify_etc_hosts is on")
     if config.cluster.use_external_mip_script:
         yield _optional(MASTER_IP_SCRIPT, ALL, "use_external_mip_script is on")
+
+
+def _ssconf_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
+    for key in ssconf.texts(config, release=surroundings.release):
+        yield ManagedFile(
+            path=_ssconf_path(surroundings, key),
+            scope=ALL,
+            allow_empty=True,
+            reason=f"it tells every node the cluster's {key}",
+            is_builtin=True,
+        )
+
+
+def _ssconf(config: ClusterConfig, surroundings: Surroundings) -> tuple[dict[ManagedPath, Generated], list[FileError]]:
+    """Return what the ssconf files have to hold, and which of them must stay as they are."""
+    faults = ssconf.faults(config, release=surroundings.release)
+    texts = ssconf.texts(config, release=surroundings.release)
+    contents = {_ssconf_path(surroundings, key): text.encode() for key, text in texts.items() if key not in faults}
+    generated = {path: Generated.of(content, ssconf.MODE) for path, content in contents.items()}
+    return generated, [_problem(_ssconf_path(surroundings, key), ALL, fault) for key, fault in faults.items()]
+
+
+def _ssconf_path(surroundings: Surroundings, key: str) -> ManagedPath:
+    return ManagedPath(f"{surroundings.config_data.rpartition('/')[0]}/{ssconf.PREFIX}{key}")
 
 
 def _hypervisor_files(config: ClusterConfig, hypervisor: Hypervisor) -> Iterator[ManagedFile]:

@@ -15,6 +15,7 @@ HvValue = str | int | float | bool | None
 
 VNC_PASSWORD: Final = ManagedPath("/etc/ganeti/vnc-cluster-password")
 VNC_PASSWORD_PARAMETER: Final = "vnc_password_file"
+SPICE_PASSWORD_PARAMETER: Final = "spice_password_file"
 
 XEN_FILES: Final = (
     ManagedPath("/etc/xen/scripts/vif-bridge"),
@@ -88,7 +89,7 @@ BUILT_IN: Final[Mapping[str, Hypervisor]] = {
                 ManagedPath("/var/lib/ganeti/spice-ca.pem"),
                 ManagedPath("/var/lib/ganeti/spice.pem"),
             ),
-            file_parameters=(VNC_PASSWORD_PARAMETER,),
+            file_parameters=(VNC_PASSWORD_PARAMETER, SPICE_PASSWORD_PARAMETER),
         ),
         Hypervisor(name="lxc"),
         Hypervisor(name="xen-hvm", files=(VNC_PASSWORD, *XEN_FILES), file_parameters=(VNC_PASSWORD_PARAMETER,)),

@@ -54,11 +54,18 @@ def foreseen(mesh: RunningMesh, *command: str) -> dict[str, Any]:
 
 
 def changes(shown: dict[str, Any]) -> dict[str, set[tuple[str, str]]]:
-    return {
-        node["name"]: {(file["change"], file["path"]) for file in node["files"]}
+    """Return what would happen to which file, by node; ssconf left out, which tells of nearly every change."""
+    found = {
+        node["name"]: {(file["change"], file["path"]) for file in node["files"] if "/ssconf_" not in file["path"]}
         for node in shown["nodes"]
-        if node["files"]
     }
+    return {node: files for node, files in found.items() if files}
+
+
+def ssconf(shown: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the ssconf keys that would change, by node."""
+    found = {node["name"]: [file["path"].partition("ssconf_")[2] for file in node["files"]] for node in shown["nodes"]}
+    return {node: [key for key in keys if key] for node, keys in found.items()}
 
 
 CONFIG_DATA = "/var/lib/ganeti/config.data"
@@ -68,6 +75,7 @@ def test_a_promotion_and_the_demotion_after_it(mesh: RunningMesh) -> None:
     shown = foreseen(mesh, "node", "modify", "node2", "-C", "yes")
     assert shown["roles"] == [{"node": "node2", "before": "R", "after": "C"}]
     assert changes(shown) == {"node2": {("added", CONFIG_DATA), ("added", RAPI)}}
+    assert ssconf(shown) == {"node2": ["master_candidates"], "node3": ["master_candidates"]}
 
     mesh.ok("node", "modify", "node2", "-C", "yes")
     assert (mesh.node_root("node2") / RAPI.lstrip("/")).read_text() == "key\n"
@@ -99,9 +107,11 @@ def test_nodes_and_groups_that_come_and_go(mesh: RunningMesh) -> None:
     assert shown["roles"] == [{"node": "node9", "before": "", "after": "R"}]
     assert ("added", "/etc/ganeti/motd") in changes(shown)["node9"]
     assert foreseen(mesh, "node", "remove", "node3")["roles"] == [{"node": "node3", "before": "R", "after": ""}]
-    assert foreseen(mesh, "group", "add", "rack1")["nodes"] == []
+    added = foreseen(mesh, "group", "add", "rack1")
+    assert changes(added) == {}
+    assert ssconf(added) == {"node2": ["nodegroups"], "node3": ["nodegroups"]}
     mesh.ok("group", "add", "rack2")
-    assert foreseen(mesh, "group", "remove", "rack2")["nodes"] == []
+    assert changes(foreseen(mesh, "group", "remove", "rack2")) == {}
 
 
 def test_a_larger_pool_and_another_hypervisor(mesh: RunningMesh) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from master.core.cluster import AncillaryFile, ClusterConfig, new_cluster
 from master.daemon import MasterDaemon
+from master.managed_files import ManagedFiles
 from master.settings import MasterSettings
+from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store, save_config
 from protocol import codec
@@ -26,6 +28,7 @@ from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.envelopes import signed
 from protocol.nats_bus.master import NatsMasterBus
 from tests.support.broker import Broker, broker
+from tests.support.values import SURROUNDINGS
 
 NODE = NodeName("node1")
 CONFIG_DATA = "var/lib/ganeti/config.data"
@@ -65,6 +68,11 @@ class Running:
         return {path.name for path in self.store.blobs_dir.iterdir()}
 
 
+def listed(manifest: Manifest) -> list[str]:
+    """Return what is in a manifest beside the ssconf files."""
+    return [entry.path for entry in manifest.files if "/ssconf_" not in entry.path]
+
+
 def cluster_with(files: list[str]) -> ClusterConfig:
     uuids = [str(uuid.uuid4()) for _ in range(3)]
     config = new_cluster("test", nodes=[(NODE, "")], uuids=uuids, now=time.time())
@@ -89,7 +97,8 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
     store = Store(settings.state_dir, root / CONFIG_DATA)
     config = store.open()
     sources = Sources(root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
-    daemon = MasterDaemon(settings, config, store, sources)
+    managed = ManagedFiles(SURROUNDINGS, sources, SourceWatch(settings, sources))
+    daemon = MasterDaemon(settings, config, store, managed)
     keys, hear = server.keys, daemon.hear
     bus = NatsMasterBus(server.endpoint, keys.master, keys.system, hear, signer=server.signer, version="0.0.0")
     node = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, lambda event: None, trusted=server.trusted)
@@ -132,10 +141,10 @@ async def test_more_files_than_one_batch_may_hold_are_one_generation(tmp_path: P
     files = {f"/etc/many/{number:05}": str(number).encode() for number in range(2500)}
     async with a_master(tmp_path, files) as master:
         manifest = await master.manifest()
-        assert len(manifest.files) == 2500
+        assert len(listed(manifest)) == 2500
         assert {entry.generation for entry in manifest.files} == {manifest.generation}
         stored = await streams.stored_subjects(master.bus._connection, "FILES_all", "mesh.files.all.>")
-        assert len(stored) == 2500
+        assert len(stored) == len(manifest.files)
         head = await master.bus.head(ALL)
         assert head and not head.inline, "such a manifest is too large to travel inline"
 
@@ -206,7 +215,7 @@ async def test_an_older_disk_goes_beyond_what_the_bus_has(tmp_path: Path) -> Non
         await master.bus.assign(Assignment(node=NODE, epoch=1, serial=700, scopes=(ALL,)))
         async with running(tmp_path, server) as second:
             manifest = await second.until(lambda manifest: manifest.generation > 500)
-            assert [entry.path for entry in manifest.files] == ["/etc/file"]
+            assert listed(manifest) == ["/etc/file"]
             async with asyncio.timeout(20):
                 while (assignment := await second.node.assignment()) is None or assignment.serial <= 700:
                     await second.daemon.progress.wait(0.1)

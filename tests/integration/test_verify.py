@@ -14,7 +14,9 @@ import pytest
 from master.api import verbs
 from master.core.cluster import AncillaryFile, new_cluster
 from master.daemon import MasterDaemon
+from master.managed_files import ManagedFiles
 from master.settings import MasterSettings
+from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store, save_config
 from master.verifier import RUNS_WAITING_MAX
@@ -27,6 +29,7 @@ from protocol.operator_messages import Changed, GroupAdd, NodeModify
 from protocol.verify_messages import ClusterVerified, ClusterVerify, FilesSeen, Finding, LookAtFiles
 from tests.support.memory_bus import MemoryBroker, public_key_of
 from tests.support.memory_sides import MemoryAgentBus
+from tests.support.values import SURROUNDINGS
 
 FILE = ManagedPath("/etc/file")
 SECRET = ManagedPath("/etc/secret")
@@ -99,7 +102,8 @@ async def a_cluster(tmp_path: Path, *, files: int = 1) -> AsyncIterator[Cluster]
     )
     store = Store(settings.state_dir, own / CONFIG_DATA[1:])
     sources = Sources(own, tmp_path / "state/blobs", size_bytes_max=settings.file_size_bytes_max)
-    daemon = MasterDaemon(settings, store.open(), store, sources)
+    managed = ManagedFiles(SURROUNDINGS, sources, SourceWatch(settings, sources))
+    daemon = MasterDaemon(settings, store.open(), store, managed)
     broker = MemoryBroker(
         lambda: {node.name: daemon.desired.config.scopes_of(node) for node in daemon.desired.config.nodes.values()}
     )
@@ -231,6 +235,7 @@ async def test_a_group_is_verified_by_itself(tmp_path: Path) -> None:
         await cluster.operator.ask("group.add", GroupAdd(name="rack2"), Changed)
         await cluster.operator.ask("node.modify", NodeModify(name="node3", group="rack2"), Changed)
         for node in ("node2", "node3"):
+            cluster.fill(node)
             cluster.on(node, FILE).unlink()
 
         assert told(await cluster.verify(group="rack2")) == [("missing", FILE, ("node3",))]
@@ -241,6 +246,8 @@ async def test_a_group_is_verified_by_itself(tmp_path: Path) -> None:
 async def test_offline_nodes_are_left_alone_and_named(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as cluster:
         await cluster.operator.ask("node.modify", NodeModify(name="node3", offline=True), Changed)
+        for node in NODES[1:]:
+            cluster.fill(node)
         cluster.on("node3", FILE).unlink()
 
         reply = await cluster.operator.ask("cluster.verify", ClusterVerify(patience_s=5.0), ClusterVerified)
@@ -250,12 +257,13 @@ async def test_offline_nodes_are_left_alone_and_named(tmp_path: Path) -> None:
 
 async def test_many_files_are_asked_for_and_found_in_pages(tmp_path: Path) -> None:
     async with a_cluster(tmp_path, files=1200) as cluster:
-        for entry in cluster.daemon.desired.manifests[ALL].files:
+        files = cluster.daemon.desired.manifests[ALL].files
+        for entry in files:
             cluster.on("node2", entry.path).unlink()
 
         findings = await cluster.verify()
 
-        assert len(findings) == 1200
+        assert len(findings) == len(files) > 1200
         assert {found.nodes for found in findings} == {("node2",)}
 
 

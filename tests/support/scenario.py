@@ -33,6 +33,7 @@ from protocol.operator_messages import (
 from tests.support.fake_disk import FakeDisk
 from tests.support.values import CONFIG_DATA, SURROUNDINGS, a_config, a_public_key, digest_of, found_as, found_file
 
+SSCONF = "/var/lib/ganeti/ssconf_"
 FLAGS = {
     "-C": "master_candidate",
     "-O": "offline",
@@ -81,6 +82,7 @@ class Story:
             ("file", "modify"): self._file_modify,
             ("file", "remove"): self._file_remove,
             ("show",): self._show,
+            ("ssconf",): self._ssconf,
             ("manifest",): self._manifest,
             ("wait",): self._wait,
             ("redist-conf",): self._redist_conf,
@@ -183,7 +185,15 @@ class Story:
         """show NODE: what is on its disk, what it kept, and what it says."""
         node = self._nodes[NodeName(words[0])]
         for path, here in sorted(node.disk.files.items()):
-            self._out.append(f"{path} {here.mode:04o} {self._text(here)}")
+            if not ssconf_key(path):
+                self._out.append(f"{path} {here.mode:04o} {self._text(here)}")
+        differing = [
+            key
+            for path, here in node.disk.files.items()
+            if (key := ssconf_key(path)) and here != self._master_disk.files.get(path)
+        ]
+        if differing:
+            self._out.append(f"ssconf not as on the master: {', '.join(sorted(differing))}")
         for path, digest in node.disk.backups:
             self._out.append(f"backup of {path}: {self._names[digest]}")
         status = self._fleet.status(node.name)
@@ -192,12 +202,20 @@ class Story:
         for error in status.errors if status else ():
             self._out.append(f"error {error.path or error.scope}: {error.reason}")
 
+    def _ssconf(self, words: Sequence[str]) -> None:
+        """ssconf NODE [KEY]: the ssconf texts on its disk."""
+        for path, here in sorted(self._nodes[NodeName(words[0])].disk.files.items()):
+            key = ssconf_key(path)
+            if key and key in (words[1:] or [key]):
+                self._out.append(f"ssconf_{key} {self._names[here.digest]}")
+
     def _manifest(self, words: Sequence[str]) -> None:
         """manifest SCOPE: what is published."""
         manifest = self._manifests[ScopeName(words[0])]
         self._out.append(f"generation {manifest.generation}")
         for entry in manifest.files:
-            self._out.append(f"{entry.path} {entry.mode:04o} {self._entry_text(entry)} since {entry.generation}")
+            if not ssconf_key(entry.path):
+                self._out.append(f"{entry.path} {entry.mode:04o} {self._entry_text(entry)} since {entry.generation}")
         for item in manifest.withdrawn:
             self._out.append(f"{item.path} withdrawn in {item.generation}{', purged' if item.purge else ''}")
 
@@ -302,6 +320,9 @@ class Story:
         text = to_text(self._config)
         self._names[digest_of(text)] = "the cluster config"
         self._master_disk.files[CONFIG_DATA] = found_file(text, mode=0o640)
+        for path, file in managed_files(self._config, SURROUNDINGS).generated.items():
+            self._names[file.digest] = repr(file.content.decode())
+            self._master_disk.files[path] = found_file(file.content.decode(), mode=file.mode)
 
     def _publish(self) -> None:
         files = managed_files(self._config, SURROUNDINGS).files
@@ -313,7 +334,7 @@ class Story:
             return
         self._generation = publication.generation
         for event in publication.events:
-            if event.path != CONFIG_DATA:
+            if event.path != CONFIG_DATA and not ssconf_key(event.path):
                 self._out.append(f"generation {event.generation}: {event.scope} {event.path} {event.change}")
         for manifest in publication.manifests:
             self._manifests[manifest.scope] = manifest
@@ -360,9 +381,8 @@ class Story:
             case e.Observe(paths):
                 return [e.DiskObserved(node.disk.observe(paths))]
             case e.Perform(plan_):
-                for write in plan_.writes:
-                    if not node.disk.full:
-                        self._out.append(f"{node.name}: writes {write.entry.path} ({self._entry_text(write.entry)})")
+                if not node.disk.full:
+                    self._tell_writes(node, [write.entry for write in plan_.writes])
                 for removal in plan_.removals:
                     kept = ", keeping a backup" if removal.keep_backup else ", keeping nothing"
                     self._out.append(f"{node.name}: removes {removal.path}{kept}")
@@ -373,6 +393,16 @@ class Story:
                 self._fleet.hear(status, self._now_s)
         return []
 
+    def _tell_writes(self, node: StoryNode, entries: Sequence[FileEntry]) -> None:
+        """The ssconf files are many and small: one line for all of them."""
+        keys = [key for entry in entries if (key := ssconf_key(entry.path))]
+        for entry in entries:
+            if not ssconf_key(entry.path):
+                self._out.append(f"{node.name}: writes {entry.path} ({self._entry_text(entry)})")
+        if keys:
+            every = len(keys) == len(managed_files(self._config, SURROUNDINGS).generated)
+            self._out.append(f"{node.name}: writes ssconf: {'all of it' if every else ', '.join(sorted(keys))}")
+
     def _file(self, content: str, mode: int) -> Found:
         self._names[digest_of(content)] = f"'{content}'"
         return found_file(content, mode=mode)
@@ -382,6 +412,11 @@ class Story:
 
     def _entry_text(self, entry: FileEntry) -> str:
         return self._text(found_as(entry))
+
+
+def ssconf_key(path: str) -> str:
+    """Return the key of an ssconf file, empty for any other path."""
+    return path.removeprefix(SSCONF) if path.startswith(SSCONF) else ""
 
 
 def _source_of(here: Found) -> Source:

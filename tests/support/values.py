@@ -26,7 +26,7 @@ from protocol.names import ALL, Digest, GroupName, ManagedPath, NodeName, ScopeN
 PATH = ManagedPath("/etc/ganeti/x")
 OTHER = ManagedPath("/etc/ganeti/y")
 CONFIG_DATA = ManagedPath("/var/lib/ganeti/config.data")
-SURROUNDINGS = Surroundings(config_data=CONFIG_DATA, hypervisors=hypervisors.BUILT_IN)
+SURROUNDINGS = Surroundings(config_data=CONFIG_DATA, hypervisors=hypervisors.BUILT_IN, release="0.0.1")
 
 ROLES: Mapping[str, Mapping[str, bool]] = {
     "C": {"master_candidate": True},

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from master.core import ssconf
 from master.core.ancillary import Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node
 from master.core.hypervisors import BUILT_IN, HvValue, Hypervisor
@@ -24,6 +25,11 @@ def with_hypervisors(
     return replace(config, cluster=cluster)
 
 
+def unlisted(config: ClusterConfig) -> dict[str, ScopeName]:
+    """Return path and scope of what is managed, ssconf left out."""
+    return {path: scope for path, scope in scopes(config).items() if "/ssconf_" not in path}
+
+
 def scopes(config: ClusterConfig, surroundings: Surroundings = SURROUNDINGS) -> dict[str, ScopeName]:
     return {str(file.path): file.scope for file in managed_files(config, surroundings).files}
 
@@ -33,7 +39,7 @@ def reasons(config: ClusterConfig, surroundings: Surroundings = SURROUNDINGS) ->
 
 
 def test_the_clusters_own_files_are_in_the_scopes_of_the_design_text() -> None:
-    assert scopes(with_hypervisors(a_config())) == {
+    assert unlisted(with_hypervisors(a_config())) == {
         CONFIG_DATA: MASTER_CANDIDATES,
         f"{DATA}/rapi.pem": MASTER_CANDIDATES,
         f"{DATA}/rapi_users": MASTER_CANDIDATES,
@@ -44,10 +50,11 @@ def test_the_clusters_own_files_are_in_the_scopes_of_the_design_text() -> None:
     }
 
 
-def test_only_the_cluster_config_has_to_exist() -> None:
-    files = managed_files(with_hypervisors(a_config(), *BUILT_IN), SURROUNDINGS).files
+def test_only_what_the_master_makes_itself_has_to_exist() -> None:
+    ancillary = managed_files(with_hypervisors(a_config(), *BUILT_IN), SURROUNDINGS)
+    files = ancillary.files
 
-    assert [file.path for file in files if not file.optional] == [CONFIG_DATA]
+    assert {file.path for file in files if not file.optional} == {CONFIG_DATA, *ancillary.generated}
     assert all(file.is_builtin for file in files)
 
 
@@ -182,7 +189,8 @@ def expected_on(config: ClusterConfig, node: Node) -> set[str]:
     vnc = {"/etc/ganeti/vnc-cluster-password"}
     kvm = {"/etc/ganeti/kvm-vif-bridge", f"{DATA}/spice.pem", f"{DATA}/spice-ca.pem", "/etc/own"} | vnc
     wanted = {"kvm": kvm, "xen-pvm": xen, "xen-hvm": xen | vnc}
-    files = {"/etc/everywhere", f"{DATA}/known_hosts", f"{DATA}/hmac.key", f"{DATA}/cluster-domain-secret"}
+    files = {f"{DATA}/ssconf_{key}" for key in ssconf.texts(config, release="")}
+    files |= {"/etc/everywhere", f"{DATA}/known_hosts", f"{DATA}/hmac.key", f"{DATA}/cluster-domain-secret"}
     if node.master_candidate:
         files |= {
             "/etc/candidates",
@@ -203,3 +211,32 @@ def test_which_file_goes_to_which_node_in_every_small_cluster() -> None:
             assert here == expected_on(config, node), (node, config.cluster.enabled_hypervisors)
             count += 1
     assert count > 1000
+
+
+# ---- ssconf
+
+
+def test_every_ssconf_file_goes_to_all_nodes() -> None:
+    generated = managed_files(a_config(), SURROUNDINGS).generated
+
+    assert dict.fromkeys(generated, ALL) == {
+        path: scope for path, scope in scopes(a_config()).items() if "/ssconf_" in path
+    }
+    assert generated[ManagedPath(f"{DATA}/ssconf_master_node")].content == b"node1\n"
+    assert len(generated) == 16
+
+
+def test_ssconf_may_become_empty_and_has_to_exist() -> None:
+    """The last offline node coming back empties a list, which is no accident."""
+    files = [file for file in managed_files(a_config(), SURROUNDINGS).files if "/ssconf_" in file.path]
+
+    assert all(file.allow_empty and not file.optional for file in files)
+
+
+def test_a_change_that_does_not_fit_into_ssconf_is_refused_and_the_key_named() -> None:
+    long = with_hypervisors(a_config(), "kvm", hvparams={"kvm": {"x": "y" * 200_000}})
+
+    with pytest.raises(Refused, match=r"/var/lib/ganeti/ssconf_hvparams_kvm would have 200003 bytes, limit 131072"):
+        check_change(a_config(), long, SURROUNDINGS)
+    assert f"{DATA}/ssconf_hvparams_kvm" not in managed_files(long, SURROUNDINGS).generated
+    assert scopes(long)[f"{DATA}/ssconf_hvparams_kvm"] == ALL, "what the nodes have stays"

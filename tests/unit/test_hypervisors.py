@@ -34,6 +34,10 @@ def test_a_vnc_password_file_of_its_own_travels_too(name: str) -> None:
     assert wanted(name, vnc_password_file=VNC_PASSWORD) == wanted(name)
 
 
+def test_so_does_a_spice_password_file_of_kvm() -> None:
+    assert wanted("kvm", spice_password_file="/etc/spice") == wanted("kvm") | {"/etc/spice"}
+
+
 @pytest.mark.parametrize("value", ["", None, False])
 def test_a_parameter_without_a_value_names_no_file(value: HvValue) -> None:
     assert wanted("kvm", vnc_password_file=value) == wanted("kvm")

@@ -122,6 +122,8 @@ class SimMaster:
 
     def _write_config(self) -> None:
         self.disk.files[CONFIG_DATA] = found_file(to_text(self.config), mode=0o640)
+        for path, file in managed_files(self.config, SURROUNDINGS).generated.items():
+            self.disk.files[path] = found_file(file.content.decode(), mode=file.mode)
 
     def _carry(self, before: ClusterConfig, after: ClusterConfig) -> Job:
         for scope in set(before.scopes()) - set(after.scopes()):
