@@ -13,12 +13,12 @@ from protocol import identity
 from tests.support.mesh import (
     RunningMesh,
     Up,
-    eventually,
-    eventually_none,
+    processes_left,
     processes_of,
     refused_up,
     running_mesh,
 )
+from tests.support.waiting import until, until_ended
 
 SERVER = Path(sys.prefix) / "bin" / "nats-server"
 
@@ -131,7 +131,7 @@ def test_the_supervisor_killed_leaves_nothing_and_the_next_goes_on(tmp_path: Pat
         up.until_ready()
         assert len(processes_of(up.directory)) == 4
         up.process.kill()
-        assert eventually_none(up.directory) == {}
+        assert processes_left(up.directory) == {}
     finally:
         up.close()
     with running_mesh(tmp_path, nodes=2, name="m") as mesh:
@@ -144,9 +144,9 @@ def test_killed_while_it_starts_it_leaves_nothing_and_can_be_completed(tmp_path:
     for landmark in ("gnt-mesh.toml", "keys/system.nk", "run/nats-server.pid", "run/master.pid", "run/node1.pid"):
         up = Up(directory, "--nodes", "2")
         try:
-            eventually((directory / landmark).exists, what=landmark)
+            until((directory / landmark).exists, near=directory, what=landmark)
             up.process.kill()
-            assert eventually_none(directory) == {}
+            assert processes_left(directory) == {}
         finally:
             up.close()
     with running_mesh(tmp_path, nodes=2, name="m") as mesh:
@@ -156,7 +156,7 @@ def test_killed_while_it_starts_it_leaves_nothing_and_can_be_completed(tmp_path:
 def test_a_signal_while_it_starts_ends_it_in_order(tmp_path: Path) -> None:
     up = Up(tmp_path / "m", "--nodes", "2")
     try:
-        eventually((up.directory / "run/nats-server.pid").exists)
+        until((up.directory / "run/nats-server.pid").exists, near=up.directory)
         assert up.stop() == 0, up.output
         assert processes_of(up.directory) == {}
     finally:
@@ -176,7 +176,8 @@ def test_a_child_that_is_killed_is_started_again(mesh: RunningMesh, name: str) -
     assert f"{name} was killed by SIGKILL; it is started again now" in mesh.up.output
 
     (mesh.node_root("node1") / "etc/motd").write_text("after\n")
-    eventually(lambda: mesh.run("file", "add", "/etc/motd", "--scope", "all").returncode == 0)
+    add = ("file", "add", "/etc/motd", "--scope", "all")
+    until(lambda: mesh.run(*add).returncode == 0, near=mesh.dir / "log", timeout_s=30)
     mesh.ok("wait")
     assert (mesh.node_root("node2") / "etc/motd").read_text() == "after\n"
 
@@ -186,7 +187,7 @@ def test_an_agent_with_a_broken_configuration_is_given_up_with_its_reason(mesh: 
     good = settings.read_text()
     settings.write_text(good + "colour = 'red'\n")
     mesh.kill("node2")
-    sentence = eventually(lambda: re.search(r"node2 exited with 78: .*colour.*node2\.log.*", mesh.up.output))[0]
+    sentence = mesh.up.until_says(r"node2 exited with 78: .*colour.*node2\.log")
     assert "not started again before the next gnt-mesh up" in sentence
     assert not (mesh.dir / "run/node2.pid").exists()
     settings.write_text(good)
@@ -295,9 +296,10 @@ def test_nodes_that_are_added_get_a_root_a_key_and_an_agent(mesh: RunningMesh) -
 def test_nodes_that_are_removed_lose_their_agent_and_keep_their_root(mesh: RunningMesh) -> None:
     pid = mesh.pid("node2")
     mesh.ok("node", "remove", "node2")
-    eventually(lambda: pid not in processes_of(mesh.dir), what="the agent of node2 ended")
+    until_ended([pid])
+    assert pid not in processes_of(mesh.dir)
     assert (mesh.node_root("node2") / "etc/gnt-mesh/agent.nk").exists()
-    eventually(lambda: "node2 was removed from the cluster" in mesh.up.output)
+    mesh.up.until_says("node2 was removed from the cluster")
 
     mesh.ok("node", "add", "node2", "--wait")
     assert is_online(mesh, "node2")
@@ -307,6 +309,6 @@ def test_a_node_with_a_key_from_elsewhere_is_not_started_here(mesh: RunningMesh,
     key = identity.ensure_seed(tmp_path / "elsewhere.nk")
     mesh.ok("node", "add", "far", "--public-key", key)
     mesh.ok("node", "add", "near", "--wait")
-    eventually(lambda: "node far is not started here" in mesh.up.output)
+    mesh.up.until_says("node far is not started here")
     assert mesh.up.output.count("node far is not started here") == 1
     assert not mesh.node_root("far").exists()

@@ -1,11 +1,12 @@
 """A real mesh for one test: `gnt-mesh up` as a user starts it, ended with the test, and no process of it left.
 
-Nothing here sleeps a fixed time: readiness is a datagram, everything else is looked at until it is so (`eventually`).
+Nothing here sleeps: readiness is a datagram, everything else a change of a file or the end of a process (`waiting`).
 """
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -17,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import until, until_ended
+
 COMMAND = Path(sys.prefix) / "bin" / "gnt-mesh"
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 RUN_TIMEOUT_S = 90.0
-EVENTUALLY_TIMEOUT_S = 30.0
-_LOOK_AGAIN_S = 0.02
 _LOG_BYTES_SHOWN = 2000
 
 
@@ -31,15 +32,6 @@ def environment(**more: str) -> dict[str, str]:
     """Return what a command is started with: ours, without what would make it another mesh's or tell our starter."""
     ours = {key: value for key, value in os.environ.items() if key not in ("GNT_MESH_DIR", "NOTIFY_SOCKET")}
     return ours | more
-
-
-def eventually(check: Callable[[], object], *, what: str = "", timeout_s: float = EVENTUALLY_TIMEOUT_S) -> Any:
-    """Return what `check` returns as soon as that is true; AssertionError with the last value if it never is."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (value := check()):
-        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s: {what or check}, at last {value!r}"
-        time.sleep(_LOOK_AGAIN_S)
-    return value
 
 
 def processes_of(directory: Path) -> dict[int, str]:
@@ -94,6 +86,11 @@ class Up:
                 raise AssertionError(f"gnt-mesh up ended with {self.process.wait()}:\n{self.describe()}")
         finally:
             os.close(ended)
+
+    def until_says(self, pattern: str) -> str:
+        """Return the line of its output in which the pattern is, once it is there."""
+        found = until(lambda: re.search(f".*{pattern}.*", self.output), near=self._output, what=repr(pattern))
+        return found[0]
 
     def interrupt(self) -> None:
         """Send what Ctrl-C on a terminal sends: SIGINT to the whole process group."""
@@ -181,8 +178,7 @@ class RunningMesh:
 
     def pid(self, name: str) -> int:
         """Return the pid of a child: `nats-server`, `master`, or the name of a node for its agent."""
-        text = eventually(lambda: self._pid_text(name), what=f"a pid of {name}")
-        return int(text)
+        return int(until(lambda: self._pid_text(name), near=self.dir / "run", what=f"a pid of {name}"))
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         """Send a signal to a child; return the pid that it had."""
@@ -192,8 +188,12 @@ class RunningMesh:
 
     def until_restarted(self, name: str, old_pid: int) -> int:
         """Return the pid of a child once it is no longer `old_pid`."""
-        pid: int = eventually(lambda: self.pid(name) != old_pid and self.pid(name), what=f"{name} started again")
-        return pid
+        text = until(
+            lambda: (text := self._pid_text(name)) != str(old_pid) and text,
+            near=self.dir / "run",
+            what=f"{name} started again",
+        )
+        return int(text)
 
     def _pid_text(self, name: str) -> str:
         try:
@@ -219,13 +219,13 @@ def running_mesh(
         raise
     finally:
         up.close()
-        left = eventually_none(up.directory)
+        left = processes_left(up.directory)
     assert not left, f"still running: {left}"
 
 
-def eventually_none(directory: Path, timeout_s: float = 10.0) -> dict[int, str]:
+def processes_left(directory: Path, timeout_s: float = 10.0) -> dict[int, str]:
     """Return the processes of a mesh that are still there after the kernel had some time to end them."""
     deadline_s = time.monotonic() + timeout_s
-    while (left := processes_of(directory)) and time.monotonic() < deadline_s:
-        time.sleep(_LOOK_AGAIN_S)
+    while (left := processes_of(directory)) and (remaining_s := deadline_s - time.monotonic()) > 0:
+        until_ended(left, timeout_s=remaining_s)
     return left

@@ -13,7 +13,7 @@ import pytest
 from master.up.child import CONFIGURATION_ERROR, LOG_BYTES_MAX, PAUSES_S, Program, how_it_ended, pause_after
 from master.up.supervisor import Supervisor
 from protocol.errors import Refused
-from tests.support.mesh import eventually
+from tests.support.waiting import until
 
 READY = "from protocol import readiness; readiness.notify('READY=1');"
 FOR_EVER = "import signal; signal.pause()"
@@ -138,7 +138,7 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
         first = it.pid()
         os.kill(first, signal.SIGKILL)
         assert await it.said.get() == "daemon was killed by SIGKILL; it is started again now"
-        second = await asyncio.to_thread(eventually, lambda: (tmp_path / "daemon.pid").exists() and it.pid())
+        second = await asyncio.to_thread(until, lambda: (tmp_path / "daemon.pid").exists() and it.pid(), near=tmp_path)
         assert second != first
 
 
