@@ -18,6 +18,7 @@ from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
 from master.managed_files import ManagedFiles
+from master.os_reports import OsReports
 from master.outcome import Outcome
 from master.progress import Progress
 from master.publisher import Publisher
@@ -46,6 +47,7 @@ class MasterDaemon:
         self.fleet = Fleet(silent_after_s=settings.silent_after_s)
         self.desired = Desired(settings, config, store, managed, fleet=self.fleet, progress=self.progress)
         self.verifier = Verifier(self.desired, fleet=self.fleet, progress=self.progress)
+        self.os_reports = OsReports(self.progress)
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -70,6 +72,7 @@ class MasterDaemon:
             tasks.create_task(desired.watch())
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self.verifier.work(bus))
+            tasks.create_task(self.os_reports.run(bus))
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))
             while True:
@@ -98,6 +101,11 @@ class MasterDaemon:
         """Return how these nodes are now."""
         desired, now_s = self.desired, time.monotonic()
         return tuple(self.fleet.info(desired.config, node, desired.manifests, now_s) for node in nodes)
+
+    @property
+    def bus(self) -> MasterBus:
+        """The bus, once `run` has been given it."""
+        return self._bus
 
     @property
     def broker_version(self) -> str:
@@ -135,7 +143,9 @@ class MasterDaemon:
     def _take_status(self, heard: StatusHeard) -> None:
         if self._member(heard.node) is None:
             self.refuse(f"status of {heard.node}", "not a node of this cluster")
-        elif self.fleet.hear(heard.status, time.monotonic()):
+            return
+        self.os_reports.note(heard.status)
+        if self.fleet.hear(heard.status, time.monotonic()):
             self.progress.note()
 
     def _take_leave(self, public_key: str) -> None:

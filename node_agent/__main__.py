@@ -15,8 +15,10 @@ from node_agent.core.agent import Agent, Timing
 from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
 from node_agent.ledger import Ledger
+from node_agent.os_search import OsSearch
+from node_agent.os_service import OsService
 from node_agent.settings import AGENT_SETTINGS, PROTECTED_PATHS, AgentSettings, agent_settings
-from protocol import durable, identity, readiness
+from protocol import durable, identity, readiness, sealing
 from protocol.errors import Refused
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
@@ -62,7 +64,7 @@ async def serve(settings: AgentSettings) -> None:
             retry_longest_s=settings.retry_longest_s,
         ),
     )
-    daemon = AgentDaemon(settings, agent, files, ledger)
+    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings))
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -94,6 +96,13 @@ def node_files(settings: AgentSettings) -> NodeFiles:
     backups = settings.state_dir / "backups"
     durable.make_directory(backups)
     return NodeFiles(settings.root, allowed=settings.allowed_paths, protected=PROTECTED_PATHS, backups=backups)
+
+
+def os_service(settings: AgentSettings) -> OsService:
+    """Return the node's OS definitions, with the key that opens what was sealed for it."""
+    seed = identity.read_seed(settings.seed_file)
+    search = OsSearch(settings.node, settings.root, settings.os_search_path)
+    return OsService(search, lambda sealed: sealing.unseal(sealed, seed))
 
 
 async def _connect(bus: NatsAgentBus) -> None:

@@ -17,6 +17,7 @@ from node_agent.core import events as e
 from node_agent.core.agent import Agent
 from node_agent.files import NodeFiles
 from node_agent.ledger import Ledger
+from node_agent.os_service import OsService
 from node_agent.settings import AgentSettings
 from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
@@ -34,12 +35,16 @@ log = structlog.get_logger()
 class AgentDaemon:
     """One agent. `hear` is what the bus is given; `run` ends only by cancellation or by a fault of ours."""
 
-    def __init__(self, settings: AgentSettings, agent: Agent, files: NodeFiles, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: AgentSettings, agent: Agent, files: NodeFiles, ledger: Ledger, os_service: OsService
+    ) -> None:
         self._settings = settings
         self._agent = agent
         self._files = files
         self._ledger = ledger
         self._verifying = Verifying(settings.node, files)
+        self._os_service = os_service
+        self._os_look_due = asyncio.Event()
         self._log = log.bind(node=settings.node)
         self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
@@ -65,10 +70,11 @@ class AgentDaemon:
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
-        await bus.serve(self._verifying.handlers())
+        await bus.serve({**self._verifying.handlers(), **self._os_service.handlers()})
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._hints.run())
             self._tasks.create_task(self._follow_hints())
+            self._tasks.create_task(self._look_at_os_definitions())
             self._tasks.create_task(self._fetch_in_order())
             self._tasks.create_task(self._keep_time())
             self._tasks.create_task(self._rescan())
@@ -188,13 +194,24 @@ class AgentDaemon:
             if hint is None:
                 self._watch()
                 self._put(e.FilesTouched(None))
+                self._os_look_due.set()
                 continue
+            if any(real.parent in self._os_service.directories for real in hint):
+                self._os_look_due.set()
             touched = frozenset(path for real in hint if (path := self._files.managed_path_of(real)))
             if touched & self._paths:
                 self._put(e.FilesTouched(touched))
 
     def _watch(self) -> None:
-        self._hints.watch(self._files.watch_directories(self._paths))
+        self._hints.watch(self._files.watch_directories(self._paths) | self._os_service.directories)
+
+    async def _look_at_os_definitions(self) -> None:
+        """Once at the start, and again whenever something in their directories may have changed."""
+        while True:
+            self._os_look_due.clear()
+            self._put(e.OsDefinitionsRead(await self._os_service.look()))
+            self._watch()
+            await self._os_look_due.wait()
 
     async def _keep_time(self) -> None:
         while True:
@@ -205,6 +222,7 @@ class AgentDaemon:
         while True:
             await asyncio.sleep(self._settings.rescan_interval_s * random.uniform(1.0, 1.2))
             self._put(e.FilesTouched(None))
+            self._os_look_due.set()
 
     def _put(self, event: e.Event) -> None:
         if not self._events.full():

@@ -15,6 +15,10 @@ PROTECTED_PATHS: Final = ("/etc/gnt-mesh", "/var/lib/gnt-mesh")
 """The mesh's own keys, settings and records: never written on the master's word, whatever is allowed."""
 
 
+OS_SEARCH_PATH: Final = ("/srv/ganeti/os", "/usr/local/lib/ganeti/os", "/usr/lib/ganeti/os", "/usr/share/ganeti/os")
+"""Debian's, of Ganeti."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """What the agent needs to know before it can hear the master, and what it refuses to do even then."""
@@ -31,6 +35,8 @@ class AgentSettings:
     state_dir: Path = Path("/var/lib/gnt-mesh/agent")
     allowed_paths: tuple[str, ...] = ALLOWED_PATHS
     """Only files below one of these are ever written (design, D5)."""
+    os_search_path: tuple[str, ...] = OS_SEARCH_PATH
+    """Where OS definitions are: below `root` first, then the machine's own."""
     watch_step_ms: int = 200
     """How long after a change by hand it is looked at; smaller costs more when idle."""
     rescan_interval_s: float = 600.0
@@ -44,8 +50,9 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         node_name(self.node)
-        if not all(path.startswith("/") for path in self.allowed_paths):
-            raise ValueError("allowed_paths: absolute paths only")
+        for key in ("allowed_paths", "os_search_path"):
+            if not all(path.startswith("/") for path in getattr(self, key)):
+                raise ValueError(f"{key}: absolute paths only")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and value <= 0:

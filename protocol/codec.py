@@ -9,7 +9,14 @@ from typing import Any, Final, TypeVar
 import msgpack
 import msgspec
 
-from protocol import change_messages, messages, operator_messages, os_messages, verify_messages
+from protocol import (
+    change_messages,
+    messages,
+    operator_messages,
+    operator_os_messages,
+    os_messages,
+    verify_messages,
+)
 from protocol.errors import DecodeError
 from protocol.messages import Manifest
 
@@ -23,7 +30,14 @@ MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 
 KINDS: Final[dict[str, type]] = {
     kind.__name__: kind
-    for module in (messages, change_messages, operator_messages, os_messages, verify_messages)
+    for module in (
+        change_messages,
+        messages,
+        operator_messages,
+        operator_os_messages,
+        os_messages,
+        verify_messages,
+    )
     for kind in vars(module).values()
     if isinstance(kind, type) and kind.__module__ == module.__name__
 }

@@ -257,6 +257,8 @@ class Status:
     look: str = ""
     """The token of the last NodeBell whose full look is finished."""
     agent_version: str = ""
+    os_report: str = ""
+    """The digest of the node's encoded OsReport, fetched by the master when it is a new one; empty: not read yet."""
 
     def __post_init__(self) -> None:
         node_name(self.node)

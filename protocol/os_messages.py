@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from protocol.messages import REASON_CHARS_MAX
-from protocol.names import Digest, NodeName, digest, managed_path, node_name
+from protocol.names import NodeName, managed_path, node_name
 from protocol.os_names import (
     InstanceName,
     JobId,
@@ -50,8 +50,9 @@ OsAction = Literal["create", "import", "export", "rename", "verify"]
 Scalar = str | int | float | bool | None
 """A hypervisor or backend parameter, typed as it is in config.data."""
 
-_KEY = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _BACKEND = re.compile(r"block|file:[a-z0-9]{1,20}", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 
@@ -79,6 +80,16 @@ class OsParameter:
         _check_count(f"choices of parameter {self.name}", self.choices, CHOICES_MAX)
         for value in (*self.choices, self.default or ""):
             os_parameter_value(self.name, value)
+
+    def objection(self, value: str) -> str:
+        """Return why a value is not one of this parameter, empty if it is. Never shows the value."""
+        if self.type == "integer" and not _INTEGER.fullmatch(value):
+            return "is not a whole number"
+        if self.type == "boolean" and value.lower() not in ("yes", "no", "true", "false"):
+            return "is neither yes nor no"
+        if self.choices and value not in self.choices:
+            return f"is not one of {', '.join(self.choices)}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +152,7 @@ class OsReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OsReportWanted:
-    """The master asks for a node's OS definitions; the digest is the one that the node's status named."""
-
-    digest: Digest
-
-    def __post_init__(self) -> None:
-        digest(self.digest)
+    """The master asks for a node's OS definitions. An empty payload means the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,7 +368,7 @@ def check_scalars(what: str, values: Mapping[str, Scalar]) -> None:
     _check_count(f"every {what}", values, HYPERVISOR_PARAMETERS_MAX)
     for key, value in values.items():
         if not _KEY.fullmatch(key):
-            raise ValueError(f"{what} {key[:64]!r}: letters, digits and '_', at most 64 characters")
+            raise ValueError(f"{what} {key[:64]!r}: letters, digits, '_', '-' and '.', at most 100 characters")
         if isinstance(value, str):
             _check_text(f"{what} {key}", value, 1024)
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:

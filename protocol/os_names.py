@@ -77,7 +77,7 @@ def os_parameter_name(text: str) -> OsParameterName:
     return OsParameterName(text)
 
 
-def variable_part(name: OsParameterName) -> str:
+def variable_part(name: str) -> str:
     """Return what a parameter's name is in the environment: upper case, '-' written as '_'."""
     return name.upper().replace("-", "_")
 

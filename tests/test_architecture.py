@@ -39,11 +39,16 @@ class Rule:
     but_not: tuple[str, ...] = ()
 
 
-WIRE = ("errors", "names", "messages", "os_names", "os_messages")
-WIRE += (
+WIRE = (
+    "errors",
+    "names",
+    "messages",
+    "os_names",
+    "os_messages",
     "change_messages",
     "cluster_messages",
     "operator_messages",
+    "operator_os_messages",
     "verify_messages",
     "subjects",
     "headers",
@@ -59,9 +64,19 @@ PROTOCOL = (
 )
 """`protocol` without `nats_bus`."""
 
-CORE = ("protocol.messages", "protocol.names", "protocol.operator_messages", "protocol.errors", "msgspec")
-CORE += ("protocol.change_messages", "protocol.os_messages", "protocol.os_names", "protocol.cluster_messages")
-CORE += ("protocol.verify_messages",)
+CORE = (
+    "protocol.errors",
+    "protocol.names",
+    "protocol.messages",
+    "protocol.os_names",
+    "protocol.os_messages",
+    "protocol.change_messages",
+    "protocol.cluster_messages",
+    "protocol.operator_messages",
+    "protocol.operator_os_messages",
+    "protocol.verify_messages",
+    "msgspec",
+)
 """msgspec is pure: config.data's text is decided in core."""
 
 RULES = (

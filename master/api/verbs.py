@@ -11,6 +11,7 @@ from master.api.cluster import ClusterVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
 from master.api.nodes import NodeVerbs
+from master.api.os import OsVerbs
 from master.api.verify import VerifyVerbs
 from master.daemon import MasterDaemon
 from protocol.bus import Handler
@@ -31,5 +32,6 @@ def handlers(daemon: MasterDaemon, *, version: str) -> Handlers:
         NodeVerbs(daemon),
         GroupVerbs(daemon),
         FileVerbs(daemon),
+        OsVerbs(daemon),
     )
     return {verb: handler for noun in nouns for verb, handler in noun.handlers().items()}

@@ -48,7 +48,8 @@ def exit_code_of(run: Callable[[], object], *, debug: bool) -> int:
 
 def _usage_sentence(error: click.UsageError) -> str:
     message = error.format_message().strip().removesuffix(".")
-    message = message[:1].lower() + message[1:]
+    if not message[:2].isupper():  # OS, MAC
+        message = message[:1].lower() + message[1:]
     if error.ctx is None:
         return message
     return f"{message}; see: {error.ctx.command_path} --help"

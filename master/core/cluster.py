@@ -27,6 +27,8 @@ from protocol.names import (
     public_key,
     scope_name,
 )
+from protocol.os_messages import check_parameters
+from protocol.os_names import split_os
 
 CONFIG_VERSION: Final = 1
 DEFAULT_GROUP: Final = GroupName("default")
@@ -125,6 +127,8 @@ class Cluster:
     """/etc/hosts of the master is the one of all nodes."""
     use_external_mip_script: bool = False
     """The script that sets up the master's address is the administrator's own, and so are its copies."""
+    osparams: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Defaults of OS parameters, by OS or OS+variant."""
     ancillary_files: tuple[AncillaryFile, ...] = ()
     withdrawn_files: tuple[WithdrawnFile, ...] = ()
     serial_no: int = 1
@@ -147,6 +151,9 @@ class Cluster:
         for parameters in self.hvparams.values():
             for name in parameters:
                 parameter_name(name)
+        for full_os, defaults in self.osparams.items():
+            split_os(full_os)
+            check_parameters(defaults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,8 @@ class Agent:
                 self._disk.take_outcome(plan, outcome)
             case e.FilesTouched(paths):
                 self._disk.touch(paths)
+            case e.OsDefinitionsRead(digest):
+                self._reporter.tell_os_report(digest)
             case e.Tick(now_s):
                 return self._pass_time(now_s)
             case _:

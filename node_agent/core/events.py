@@ -74,6 +74,13 @@ class FilesTouched:
 
 
 @dataclass(frozen=True, slots=True)
+class OsDefinitionsRead:
+    """The digest of the node's OsReport, after every look at its OS definitions."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """About once a second; `now_s` never runs backwards."""
 
@@ -92,6 +99,7 @@ Event = (
     | DiskObserved
     | PlanFinished
     | FilesTouched
+    | OsDefinitionsRead
     | Tick
 )
 

@@ -39,6 +39,12 @@ class Reporter:
         self._status = replace(self._status, look=token)
         self.is_due = True
 
+    def tell_os_report(self, digest: str) -> None:
+        """Say which OS definitions the node has now; nothing is said if they are the same."""
+        if digest != self._status.os_report:
+            self._status = replace(self._status, os_report=digest)
+            self.is_due = True
+
     def report(
         self,
         now_s: float,

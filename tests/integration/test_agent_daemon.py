@@ -12,6 +12,8 @@ from node_agent.core.agent import Agent, Timing
 from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
 from node_agent.ledger import Ledger
+from node_agent.os_search import OsSearch
+from node_agent.os_service import OsService
 from node_agent.settings import AgentSettings
 from protocol import subjects
 from protocol.bus import BlobAsked, MasterEvent, StatusHeard
@@ -20,6 +22,7 @@ from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.nats_bus import streams
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.master import NatsMasterBus
+from protocol.os_messages import Confidential
 from tests.support.broker import Broker, broker
 
 NODE = NodeName("node2")
@@ -85,7 +88,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     backups.mkdir(mode=0o700)
     files = NodeFiles(root, allowed=["/etc"], protected=[], backups=backups)
     agent = Agent(NODE, boot="boot", timing=Timing(deaf_after_s=1.5, beat_interval_s=1.0))
-    daemon = AgentDaemon(settings, agent, files, Ledger(tmp_path / "state"))
+    os_service = OsService(OsSearch(NODE, root, ["/srv/ganeti/os"]), lambda _: Confidential())
+    daemon = AgentDaemon(settings, agent, files, Ledger(tmp_path / "state"), os_service)
     heard: asyncio.Queue[MasterEvent] = asyncio.Queue()
     async with broker(tmp_path / "broker") as server:
         server.set_nodes({NODE: [ALL]})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocol import os_messages as osm
 from protocol.os_names import instance_name, job_id, os_name, os_parameter_name, os_variant
-from tests.support.strategies import digests, nodes
+from tests.support.strategies import nodes
 from tests.support.strategies import paths as any_paths
 
 printable = st.text(st.characters(categories=["L", "N", "P", "S"], max_codepoint=0x4FF), max_size=20).filter(
@@ -127,7 +127,7 @@ STRATEGIES: dict[type, st.SearchStrategy[Any]] = {
     osm.OsParameter: _declared,
     osm.OsDefinition: _definition,
     osm.OsReport: _report,
-    osm.OsReportWanted: st.builds(osm.OsReportWanted, digest=digests),
+    osm.OsReportWanted: st.builds(osm.OsReportWanted),
     osm.OsDisk: _disk,
     osm.OsNic: _nic,
     osm.OsInstance: _instance,

@@ -527,3 +527,14 @@ def test_promotion_and_demotion_in_any_order_end_as_the_last_one_says() -> None:
                 rig.ring_node()
                 assert (OTHER in rig.disk.files) == (MASTER_CANDIDATES in scopes)
         assert rig.status.holding == (ALL,)
+
+
+def test_new_os_definitions_are_told_at_once_and_the_same_ones_with_the_beat() -> None:
+    """The master fetches them when the digest is another one."""
+    agent = Agent(NODE, boot="a")
+    agent.handle(e.BusUp())
+
+    (told,) = [effect for effect in agent.handle(e.OsDefinitionsRead("digest")) if isinstance(effect, e.Report)]
+
+    assert told.status.os_report == "digest"
+    assert agent.handle(e.OsDefinitionsRead("digest")) == []

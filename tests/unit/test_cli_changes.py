@@ -29,8 +29,9 @@ CHANGING = {
     "file add /etc/x --scope all": "file.add",
     "file modify /etc/x --scope all": "file.modify",
     "file remove /etc/x": "file.remove",
+    "os modify tiny -O a=1": "os.modify",
 }
-LOOKING = {"verify", "info", "list", "status", "watch", "wait", "up", "decode", "version"}
+LOOKING = {"init", "verify", "diagnose", "env", "info", "list", "status", "watch", "wait", "up", "decode", "version"}
 
 PREVIEW = Preview(
     roles=(RoleChange(node=NodeName("node4"), before="", after="C"),),

@@ -73,6 +73,7 @@ SAMPLES: tuple[Any, ...] = (
         refusals=REFUSALS,
         look="0123abcd",
         agent_version="0.1.0",
+        os_report=DIGEST,
     ),
     BlobWanted(node=NODE, scope=ALL, digest=DIGEST),
     Signed(signer=SIGNER, signature=bytes(range(64)), body=b"\x00\xff"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protocol import codec, os_messages
-from protocol.names import Digest, NodeName
+from protocol.names import NodeName
 from protocol.os_messages import (
     Confidential,
     OsDefinition,
@@ -80,7 +80,7 @@ SAMPLES: dict[str, Any] = {
     "OsParameter": PARAMETER,
     "OsDefinition": DEFINITION,
     "OsReport": OsReport(node=NODE, definitions=(DEFINITION,), problems=("/srv/ganeti/os: not a directory",)),
-    "OsReportWanted": OsReportWanted(digest=Digest("0123456789abcdef" * 4)),
+    "OsReportWanted": OsReportWanted(),
     "OsDisk": DISK,
     "OsNic": NIC,
     "OsInstance": INSTANCE,
