@@ -17,6 +17,7 @@ import structlog
 from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
+from master.ganeti_watch import GanetiWatch
 from master.managed_files import ManagedFiles
 from master.os_reports import OsReports
 from master.outcome import Outcome
@@ -70,6 +71,7 @@ class MasterDaemon:
         await desired.refresh(None, "the master started")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desired.watch())
+            tasks.create_task(GanetiWatch(self.settings, desired).run())
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.os_reports.run(bus))

@@ -52,6 +52,8 @@ class Desired:
         self.managed = managed
         self.manifests: dict[ScopeName, Manifest] = store.manifests()
         self.problems: tuple[FileError, ...] = ()
+        self._own_problems: tuple[FileError, ...] = ()
+        self._foreign_problems: tuple[FileError, ...] = ()
         self.lock = asyncio.Lock()
         self.restore_due = asyncio.Event()
         self.publisher: Publisher
@@ -186,7 +188,8 @@ class Desired:
         problems = await self.managed.read(self.config, paths)
         files, seen = self.files(), self.managed.seen
         publication = plan(self.config, files, seen, self.manifests, generation=self._next_generation())
-        self._note_problems((*problems, *publication.problems))
+        self._own_problems = (*problems, *publication.problems)
+        self._note_problems()
         if publication.manifests:
             await self._add_generation(publication, cause if cause.by else replace(cause, by=_owners(publication)))
         return publication
@@ -210,7 +213,13 @@ class Desired:
     def _next_generation(self) -> int:
         return max(self.store.generation, self._generation_floor) + 1
 
-    def _note_problems(self, problems: tuple[FileError, ...]) -> None:
+    def note_foreign(self, problems: tuple[FileError, ...]) -> None:
+        """Have these shown as well: what is wrong with a Ganeti that is followed."""
+        self._foreign_problems = problems
+        self._note_problems()
+
+    def _note_problems(self) -> None:
+        problems = (*self._foreign_problems, *self._own_problems)
         if problems == self.problems:
             return
         for problem in problems:

@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from master import founding
-from master.core.cluster import DEFAULT_HYPERVISORS, Cluster, ClusterConfig, new_cluster
+from master.core.cluster import DEFAULT_HYPERVISORS, ClusterConfig, new_cluster
+from master.core.from_ganeti import first_config, is_ganetis
 from master.core.hypervisors import BUILT_IN
 from master.founding import Listener, put, toml_text
+from master.ganeti_watch import read as read_ganeti
 from master.settings import CONFIG_DATA
 from master.store import save_config
 from protocol import durable, identity
 from protocol.errors import Refused
-from protocol.names import NodeName, node_name
+from protocol.names import NodeName, managed_path, node_name
 
 PORT_DEFAULT: Final = 4222
 POOL_SIZE_DEFAULT: Final = 10
+
+BESIDE_GANETI: Final = Path("/var/lib/ganeti/gnt-mesh/config.data")
+"""Where the mesh has its own cluster config while it follows a Ganeti's."""
 
 _ETC = Path("etc/gnt-mesh")
 _STATE = Path("var/lib/gnt-mesh")
@@ -33,15 +38,18 @@ _STATE = Path("var/lib/gnt-mesh")
 class Wishes:
     """What the command line asks for."""
 
-    name: str
+    name: str = ""
+    """May be empty where a Ganeti is followed: it is Ganeti's then."""
     node: str = ""
     """Empty: this machine's host name."""
     address: str = ""
     """Under which the nodes reach the broker; empty: the node's name."""
     port: int = PORT_DEFAULT
-    candidate_pool_size: int = POOL_SIZE_DEFAULT
-    enabled_hypervisors: tuple[str, ...] = DEFAULT_HYPERVISORS
+    candidate_pool_size: int | None = None
+    enabled_hypervisors: tuple[str, ...] | None = None
     root: Path = Path("/")
+    ganeti_dir: Path | None = None
+    """Where below the root a running Ganeti has its config.data, to be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,69 +127,105 @@ class Founded:
     config: ClusterConfig
     url: str
     place: FirstNode
+    config_data: Path
 
 
 def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
     """Found a cluster; Refused, with nothing touched, if that cannot be or there is one. `version` is the broker's."""
     place = FirstNode(wishes.root.absolute())
-    node, listener = _check(wishes)
-    _check_vacant(place)
+    if not place.root.is_dir():
+        raise Refused(f"{place.root} is no directory")
+    config = _followed(wishes, place) if wishes.ganeti_dir else _own(wishes)
+    path = BESIDE_GANETI if wishes.ganeti_dir else CONFIG_DATA
+    _check_vacant(place, path)
+    listener = _listener(wishes, config)
     try:
-        _make_directories(place)
-        users = founding.make_identities(place, wishes.name, listener)
-        config = _first_config(wishes, node, identity.ensure_seed(place.agent_seed))
+        _make_directories(place, path)
+        users = founding.make_identities(place, config.cluster.cluster_name, listener)
+        master = replace(config.master, public_key=identity.ensure_seed(place.agent_seed))
+        config = replace(config, nodes={**config.nodes, master.uuid: master})
         url = f"tls://{_bracketed(listener.names[0])}:{listener.port}"
         put(place.broker_nodes, founding.nodes_text(config))
         put(place.broker_config, founding.broker_text(place, listener, users, version))
         put(place.master_keys, founding.master_keys_text(place), mode=0o644)
-        put(place.nats_context, founding.nats_context_text(place, wishes.name, url))
-        _put_settings(place, node, url)
-        save_config(place.config_data(), config)
+        put(place.nats_context, founding.nats_context_text(place, config.cluster.cluster_name, url))
+        _put_settings(place, config.master.name, url, path)
+        save_config(place.config_data(path), config)
     except OSError as error:
         where = error.filename or place.root
         raise Refused(f"{where}: {os.strerror(error.errno or 0)}; no cluster was made, so try again then") from error
-    return Founded(config, url, place)
+    return Founded(config, url, place, place.config_data(path))
 
 
-def _check(wishes: Wishes) -> tuple[NodeName, Listener]:
-    """Return the first node's name and how its broker will be reached; Refused names what cannot be."""
+def _own(wishes: Wishes) -> ClusterConfig:
+    """Return the config of a new cluster; Refused names what cannot be."""
     try:
-        node_name(wishes.name)
+        name = node_name(wishes.name)
     except ValueError:
-        raise Refused(
-            f"cluster name {wishes.name!r}: letters, digits, '-' and single dots, at most 63 characters"
-        ) from None
+        rule = "letters, digits, '-' and single dots, at most 63 characters"
+        raise Refused(f"cluster name {wishes.name!r}: {rule}") from None
     try:
         node = node_name(wishes.node or socket.gethostname())
     except ValueError as error:
         raise Refused(f"{error}; give this node's name with --node") from error
-    if not 1 <= wishes.port <= 65535:
-        raise Refused(f"--port {wishes.port}: 1 to 65535")
-    for hypervisor in wishes.enabled_hypervisors:
+    hypervisors = DEFAULT_HYPERVISORS if wishes.enabled_hypervisors is None else wishes.enabled_hypervisors
+    for hypervisor in hypervisors:
         if hypervisor not in BUILT_IN:
             raise Refused(f"hypervisor {hypervisor!r} is unknown here; there are {', '.join(sorted(BUILT_IN))}")
+    pool_size = POOL_SIZE_DEFAULT if wishes.candidate_pool_size is None else wishes.candidate_pool_size
     try:
-        Cluster(
-            cluster_name=wishes.name,
-            uuid="",
-            master_node="",
-            candidate_pool_size=wishes.candidate_pool_size,
-            enabled_hypervisors=wishes.enabled_hypervisors,
+        config = new_cluster(
+            name,
+            nodes=[(node, "")],
+            uuids=[str(uuid.uuid4()) for _ in range(3)],
+            now=time.time(),
+            candidate_pool_size=pool_size,
         )
+        return replace(config, cluster=replace(config.cluster, enabled_hypervisors=hypervisors))
     except ValueError as error:
         raise Refused(str(error)) from error
-    if not wishes.root.is_dir():
-        raise Refused(f"{wishes.root} is no directory")
+
+
+def _followed(wishes: Wishes, place: FirstNode) -> ClusterConfig:
+    """Return the config of a cluster that follows a running Ganeti; Refused names what cannot be."""
+    path = Path("/") / str(wishes.ganeti_dir).lstrip("/") / CONFIG_DATA.name
+    for option, value in (
+        ("--candidate-pool-size", wishes.candidate_pool_size),
+        ("--enabled-hypervisors", wishes.enabled_hypervisors),
+    ):
+        if value is not None:
+            raise Refused(f"{option} is Ganeti's to say; change it there, with gnt-cluster modify")
+    ganeti = read_ganeti(place.config_data(path))
+    try:
+        config = first_config(ganeti, path=managed_path(str(path)), master_key="", now=time.time())
+    except ValueError as error:
+        raise Refused(f"--from-ganeti {wishes.ganeti_dir}: {error}") from error
+    if wishes.name not in ("", config.cluster.cluster_name):
+        raise Refused(f"Ganeti's cluster is {config.cluster.cluster_name}, not {wishes.name}; leave the name out")
+    here = wishes.node or socket.gethostname()
+    if here.split(".")[0] != config.master.name.split(".")[0]:
+        raise Refused(f"this machine is {here}, and Ganeti's master is {config.master.name}: found the cluster there")
+    return config
+
+
+def _listener(wishes: Wishes, config: ClusterConfig) -> Listener:
+    if not 1 <= wishes.port <= 65535:
+        raise Refused(f"--port {wishes.port}: 1 to 65535")
+    node = config.master.name
     address = wishes.address or node
     names = tuple(dict.fromkeys((address, node, "localhost", "127.0.0.1")))
     host = "127.0.0.1" if address in ("localhost", "127.0.0.1") else "0.0.0.0"  # nodes come from afar
-    return node, Listener(server_name=f"{wishes.name}-broker-{node}", host=host, port=wishes.port, names=names)
+    server_name = f"{config.cluster.cluster_name}-broker-{node}"
+    return Listener(server_name=server_name, host=host, port=wishes.port, names=names)
 
 
-def _check_vacant(place: FirstNode) -> None:
+def _check_vacant(place: FirstNode, path: Path) -> None:
     """Refused if a cluster, or what is left of one, is here: it is not ours to touch."""
-    config_data = place.config_data()
+    config_data = place.config_data(path)
     if config_data.exists() or config_data.is_symlink():
+        if path == CONFIG_DATA and config_data.is_file() and is_ganetis(config_data.read_bytes()):
+            command = f"gnt-mesh cluster init --from-ganeti {path.parent}"
+            raise Refused(f"{config_data} is a Ganeti cluster's, and was not touched; to follow that: {command}")
         raise Refused(f"{config_data}: there is a cluster here already, and nothing of it was touched")
     for state in (place.state_dir("master") / "history", place.store_dir / "jetstream"):
         if state.exists():
@@ -191,32 +235,21 @@ def _check_vacant(place: FirstNode) -> None:
             )
 
 
-def _make_directories(place: FirstNode) -> None:
-    for path, mode in (
+def _make_directories(place: FirstNode, path: Path) -> None:
+    for directory, mode in (
         (place.etc, 0o755),
         (place.seed("master").parent, 0o700),
         (place.broker_dir, 0o700),
         (place.store_dir, 0o700),
         (place.state_dir("master"), 0o700),
         (place.state_dir("agent"), 0o700),
-        (place.config_data().parent, 0o755),
+        (place.config_data(path).parent, 0o755),
     ):
-        durable.make_directory(path, mode=mode)
-        durable.sweep(path)
+        durable.make_directory(directory, mode=mode)
+        durable.sweep(directory)
 
 
-def _first_config(wishes: Wishes, node: NodeName, key: str) -> ClusterConfig:
-    config = new_cluster(
-        wishes.name,
-        nodes=[(node, key)],
-        uuids=[str(uuid.uuid4()) for _ in range(3)],
-        now=time.time(),
-        candidate_pool_size=wishes.candidate_pool_size,
-    )
-    return replace(config, cluster=replace(config.cluster, enabled_hypervisors=wishes.enabled_hypervisors))
-
-
-def _put_settings(place: FirstNode, node: NodeName, url: str) -> None:
+def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> None:
     """Below another root than the real one paths are relative to their file, so that the whole can be moved."""
 
     def seen(path: Path) -> str:
@@ -233,6 +266,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str) -> None:
             "broker_nodes_file": seen(place.broker_nodes),
             **root,
             "state_dir": seen(place.state_dir("master")),
+            "config_data": str(path),
         },
         "agent": {
             "node": node,

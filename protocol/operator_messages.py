@@ -280,3 +280,5 @@ class ClusterInfo:
     broker_version: str
     ctime: float
     mtime: float
+    follows: str = ""
+    """The config.data of the Ganeti that owns this cluster; empty: the mesh does."""

@@ -97,7 +97,10 @@ RULES = (
     Rule("master.core", ("master.core", "protocol.permissions", *CORE), PURE),
     Rule("master.__main__", ("master", "protocol", "structlog")),
     Rule("master.cli.up", ("master.cli", "master.up", *PROTOCOL, "click"), ANY),
-    Rule("master.cli.cluster_init", ("master.cli", "master.first_node", "master.up.broker", *PROTOCOL, "click"), ANY),
+    Rule(
+        "master.cli.cluster_init",
+        ("master.cli", "master.first_node", "master.core.cluster", "master.up.broker", *PROTOCOL, "click"),
+    ),
     Rule("master.cli.connect", ("master.cli", "master.settings", "protocol", "click")),
     Rule("master.cli", ("master.cli", "master.settings", *PROTOCOL, "click", "rich")),
     Rule("master.certificates", ("protocol.durable", "protocol.errors", "cryptography")),

@@ -91,6 +91,7 @@ class ClusterVerbs:
             broker_version=self._daemon.broker_version,
             ctime=config.ctime,
             mtime=config.mtime,
+            follows=config.cluster.ganeti_config_data,
         )
 
     async def modify(self, request: ClusterModify) -> op.Changed:

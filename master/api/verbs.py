@@ -12,6 +12,7 @@ from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
 from master.api.nodes import NodeVerbs
 from master.api.os import OsVerbs
+from master.api.owner import guarded
 from master.api.verify import VerifyVerbs
 from master.daemon import MasterDaemon
 from protocol.bus import Handler
@@ -34,4 +35,8 @@ def handlers(daemon: MasterDaemon, *, version: str) -> Handlers:
         FileVerbs(daemon),
         OsVerbs(daemon),
     )
-    return {verb: handler for noun in nouns for verb, handler in noun.handlers().items()}
+    return {
+        verb: (request, guarded(daemon, verb, handler))
+        for noun in nouns
+        for verb, (request, handler) in noun.handlers().items()
+    }

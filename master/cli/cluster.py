@@ -39,6 +39,7 @@ def info(as_json: bool) -> None:
             (
                 ("Cluster name", answer.name),
                 ("Cluster UUID", answer.uuid),
+                ("Owner", f"Ganeti, followed at {answer.follows}" if answer.follows else "the mesh itself"),
                 ("Created", moment(answer.ctime)),
                 ("Modified", f"{moment(answer.mtime)}, serial number {answer.serial_no}"),
                 ("Master", f"{answer.master}, epoch {answer.epoch}"),

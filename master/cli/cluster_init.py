@@ -12,11 +12,18 @@ from master.cli.lazy import MeshCommand
 from master.cli.output import emit_json, emit_lines
 
 if TYPE_CHECKING:
+    from master.core.cluster import ClusterConfig
     from master.first_node import Founded
 
 
 @click.command(cls=MeshCommand)
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option(
+    "--from-ganeti",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Follow the running Ganeti cluster whose config.data is there.",
+)
 @click.option("--node", metavar="NODE", help="This node's name; else this machine's host name.")
 @click.option("--address", metavar="HOST", help="Where the nodes reach nats-server; else the node's name.")
 @click.option("--port", type=int, metavar="PORT", help="Where nats-server listens; 4222 if not given.")
@@ -36,7 +43,8 @@ if TYPE_CHECKING:
 )
 @options.json_option
 def init(
-    name: str,
+    name: str | None,
+    from_ganeti: Path | None,
     node: str | None,
     address: str | None,
     port: int | None,
@@ -51,25 +59,30 @@ def init(
     in /etc/gnt-mesh, and config.data. All is checked before anything is written. Where there is a cluster already the
     command is refused, and nothing is touched.
 
+    With --from-ganeti the cluster is a running Ganeti's, and stays it: nodes, groups, roles, hypervisors and parameters
+    are read from its config.data, now and whenever that changes, and the mesh carries files accordingly. Run it on
+    Ganeti's master. Nothing of Ganeti's is ever written.
+
     \b
     gnt-mesh cluster init mesh1.example.com --address 192.0.2.10
+    gnt-mesh cluster init --from-ganeti /var/lib/ganeti
     """
-    from master.first_node import POOL_SIZE_DEFAULT, PORT_DEFAULT, Wishes, init
+    from master.first_node import PORT_DEFAULT, Wishes, init
     from master.up import broker
 
+    if name is None and from_ganeti is None:
+        raise click.UsageError("missing argument 'NAME'", click.get_current_context())
     server = broker.find_server(Path(sys.executable).parent, os.environ.get("PATH", os.defpath))
     wishes = Wishes(
-        name=name,
+        name=name or "",
         node=node or "",
         address=address or "",
         port=PORT_DEFAULT if port is None else port,
-        candidate_pool_size=POOL_SIZE_DEFAULT if candidate_pool_size is None else candidate_pool_size,
+        candidate_pool_size=candidate_pool_size,
+        enabled_hypervisors=enabled_hypervisors,
         root=root,
+        ganeti_dir=from_ganeti,
     )
-    if enabled_hypervisors is not None:
-        from dataclasses import replace
-
-        wishes = replace(wishes, enabled_hypervisors=enabled_hypervisors)
     founded = init(wishes, server.version)
     if as_json:
         emit_json(_shape(founded, server.path))
@@ -78,12 +91,12 @@ def init(
 
 
 def _sentences(founded: "Founded", server: Path) -> list[str]:
-    cluster, place = founded.config.cluster, founded.place
+    place = founded.place
     is_elsewhere = place.root != Path("/")
     other = f" --settings {place.settings('NAME')}" if is_elsewhere else ""
     return [
-        f"Cluster {cluster.cluster_name} is founded; {founded.config.master.name} is its first node and its master.",
-        f" - config.data     {place.config_data()}",
+        *_headline(founded.config),
+        f" - config.data     {founded.config_data}",
         f" - settings, keys  {place.etc}",
         f" - nats-server     {founded.url}",
         "Start it:",
@@ -94,6 +107,17 @@ def _sentences(founded: "Founded", server: Path) -> list[str]:
     ]
 
 
+def _headline(config: "ClusterConfig") -> list[str]:
+    name, master = config.cluster.cluster_name, config.master.name
+    if not config.cluster.ganeti_config_data:
+        return [f"Cluster {name} is founded; {master} is its first node and its master."]
+    nodes = [node.name for node in config.sorted_nodes() if node.name != master]
+    lines = [f"The mesh follows Ganeti's cluster {name}; {master} is its master."]
+    if nodes:
+        lines.append(f"Ganeti has {len(nodes)} more: {', '.join(nodes[:10])}{', ...' if len(nodes) > 10 else ''}.")
+    return lines
+
+
 def _shape(founded: "Founded", server: Path) -> dict[str, object]:
     place = founded.place
     return {
@@ -101,7 +125,7 @@ def _shape(founded: "Founded", server: Path) -> dict[str, object]:
         "uuid": founded.config.cluster.uuid,
         "master": founded.config.master.name,
         "url": founded.url,
-        "config_data": str(place.config_data()),
+        "config_data": str(founded.config_data),
         "settings": {program: str(place.settings(program)) for program in ("master", "agent", "operator")},
         "broker": {"program": str(server), "config": str(place.broker_config)},
     }

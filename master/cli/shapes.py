@@ -75,6 +75,7 @@ def cluster_shape(info: ClusterInfo) -> Json:
         "broker_version": info.broker_version,
         "ctime": info.ctime,
         "mtime": info.mtime,
+        "follows": info.follows,
     }
 
 

@@ -129,7 +129,7 @@ def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[Manag
 def _cluster_files(config: ClusterConfig, config_data: ManagedPath) -> Iterator[ManagedFile]:
     because = "it is the cluster config, from which a candidate becomes master"
     yield ManagedFile(path=config_data, scope=MASTER_CANDIDATES, reason=because, is_builtin=True)
-    beside = config_data.rpartition("/")[0]
+    beside = (config.cluster.ganeti_config_data or config_data).rpartition("/")[0]
     for name, (scope, reason) in CLUSTER_FILES.items():
         yield _optional(ManagedPath(f"{beside}/{name}"), scope, reason)
     if config.cluster.modify_etc_hosts:

@@ -129,6 +129,9 @@ class Cluster:
     """The script that sets up the master's address is the administrator's own, and so are its copies."""
     osparams: dict[str, dict[str, str]] = field(default_factory=dict)
     """Defaults of OS parameters, by OS or OS+variant."""
+    ganeti_config_data: str = ""
+    """Where on the master's node the config.data of a running Ganeti is that is followed; empty: there is none.
+    If it follows, nodes, groups, roles, hypervisors and parameters are Ganeti's, and only that changes them."""
     ancillary_files: tuple[AncillaryFile, ...] = ()
     withdrawn_files: tuple[WithdrawnFile, ...] = ()
     serial_no: int = 1
@@ -154,6 +157,8 @@ class Cluster:
         for full_os, defaults in self.osparams.items():
             split_os(full_os)
             check_parameters(defaults)
+        if self.ganeti_config_data:
+            managed_path(self.ganeti_config_data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

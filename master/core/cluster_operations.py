@@ -16,7 +16,7 @@ def modify_cluster(
 ) -> ClusterConfig:
     """Change settings of the cluster; a larger candidate pool is filled at once, a smaller one demotes nobody."""
     before = config.cluster
-    if request == ClusterModify():
+    if not _asks_for_anything(request):
         raise Refused("nothing to change was given")
     for name in (*(request.enabled_hypervisors or ()), *request.hvparams):
         if name not in hypervisors:
@@ -41,6 +41,10 @@ def modify_cluster(
     }
     serial_no = max(changed.serial_no, next_serial(config)) if promoted else changed.serial_no
     return replace(changed, nodes={**changed.nodes, **promoted}, serial_no=serial_no)
+
+
+def _asks_for_anything(request: ClusterModify) -> bool:
+    return ClusterModify(by=request.by, reason=request.reason, dry_run=request.dry_run) != request
 
 
 def cluster_changes(before: Cluster, after: Cluster) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_what_is_so_already_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (ClusterModify(), "nothing to change"),
+        (ClusterModify(by="me@here", reason="why not", dry_run=True), "nothing to change"),
         (ClusterModify(candidate_pool_size=0), "at least 1"),
         (ClusterModify(enabled_hypervisors=()), "at least one"),
         (ClusterModify(enabled_hypervisors=("kvm", "kvm")), "twice"),
