@@ -7,6 +7,7 @@ stored again. Unavailable travels up; the daemon then calls `restore` until it s
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +92,11 @@ class Publisher:
             await self._bus.assign(assignment_of(config, node))
         for node in nodes:
             await self.ring_node(config, node)
+
+    async def dismiss(self, config: ClusterConfig, node: Node, *, serial: int) -> None:
+        """Tell a node that it is in no scope any more, and so must give back whatever it holds."""
+        await self._bus.assign(replace(assignment_of(config, replace(node, serial_no=serial)), scopes=()))
+        await self.ring_node(config, replace(node, serial_no=serial))
 
     async def unassign(self, name: NodeName) -> None:
         await self._bus.unassign(name)

@@ -46,6 +46,8 @@ class Withdrawn:
     scope: ScopeName
     secret: bool
     """Not every user of the node could read it: who has held it may know a secret."""
+    left_behind: bool = False
+    """The node is removed and has not given it back: it is on that disk still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class NodeModify(ChangeRequest):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRemove(ChangeRequest):
     name: str
+    keep_files: bool = False
+    """The node is not asked to give back what it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """Nodes: add, list, modify, remove."""
 
+import time
 import uuid
 
+from master import farewell
 from master.api import goals
 from master.api.roles import tell
 from master.core import consequences, operations
@@ -9,6 +11,7 @@ from master.daemon import MasterDaemon
 from master.outcome import Outcome
 from protocol import operator_messages as op
 from protocol.bus import Handler
+from protocol.errors import MeshError
 
 
 class NodeVerbs:
@@ -58,13 +61,23 @@ class NodeVerbs:
         )
 
     async def remove(self, request: op.NodeRemove) -> op.Changed:
-        outcome = await self._desired.change(
-            lambda config, now: operations.remove_node(config, request, now=now),
-            request,
-            why=f"node remove {request.name}",
-        )
-        done = f"Node {request.name} removed; the broker no longer knows its key. Its files stay where they are."
-        return outcome.answer([done])
+        """The node is asked to give everything back while it can still be asked, and then shut out."""
+        operations.remove_node(self._desired.config, request, now=time.time())  # refused before it is asked anything
+        name = self._desired.config.node(request.name).name
+        is_asked = not (request.keep_files or request.dry_run)
+        gave_back = is_asked and await farewell.bid(self._daemon, name)
+        try:
+            outcome = await self._desired.change(
+                lambda config, now: operations.remove_node(config, request, now=now),
+                request,
+                why=f"node remove {request.name}",
+            )
+        except MeshError:
+            self._desired.restore_due.set()  # it is a member still, and has been told otherwise
+            raise
+        done = [f"Node {name} removed; nats-server no longer knows its key."]
+        keeps = not (gave_back or request.dry_run)
+        return tell(self._daemon, outcome, outcome.goal, done=done, keeps_its_files=keeps)
 
 
 def _flag_lines(outcome: Outcome, node: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Changes of roles, told with all that follows from them."""
 
 import time
+from dataclasses import replace
 from typing import Final
 
 from master.core import consequences
@@ -13,12 +14,23 @@ WITHDRAWN_MAX: Final = 2000
 """How many withdrawn files are told one by one: the answer is one message."""
 
 
-def tell(daemon: MasterDaemon, outcome: Outcome, goal: Goal, *, done: list[str], asked: str = "") -> Changed:
+def tell(
+    daemon: MasterDaemon,
+    outcome: Outcome,
+    goal: Goal,
+    *,
+    done: list[str],
+    asked: str = "",
+    keeps_its_files: bool = False,
+) -> Changed:
     """Return the answer: what was `done`, who was promoted for it and why, what is withdrawn and what to renew.
 
-    `asked` is the UUID of the node that was named in the request.
+    `asked` is the UUID of the node that was named in the request; it `keeps_its_files` if it is removed without having
+    given them back.
     """
     taken = consequences.withdrawn(outcome.before, outcome.after, outcome.manifests)
+    if keeps_its_files:
+        taken = tuple(replace(item, left_behind=True) for item in taken)
     rotate = consequences.to_rotate(taken, config_data=daemon.desired.surroundings.config_data)
     lines = [*done, *consequences.promotions(outcome.before, outcome.after, asked=asked)]
     lines += consequences.withdrawal_lines(taken, rotate, unreachable=_unreachable(daemon, outcome))
@@ -37,4 +49,5 @@ def tell(daemon: MasterDaemon, outcome: Outcome, goal: Goal, *, done: list[str],
 
 def _unreachable(daemon: MasterDaemon, outcome: Outcome) -> list[NodeName]:
     now_s = time.monotonic()
-    return [node.name for node in outcome.before.nodes.values() if not daemon.fleet.is_online(node.name, now_s)]
+    members = outcome.after.nodes.values()
+    return [node.name for node in members if not daemon.fleet.is_online(node.name, now_s)]

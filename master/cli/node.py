@@ -127,13 +127,16 @@ def modify(name: str, auto_promote: bool, wait: bool, timeout: float, as_json: b
 
 @node.command(cls=MeshCommand)
 @click.argument("name", type=options.node_name)
+@click.option("--keep-files", is_flag=True, help="Leave on its disk whatever the mesh has put there.")
 @options.waiting_options(default=False)
-def remove(name: str, wait: bool, timeout: float, as_json: bool) -> int:
-    """Remove a node from the cluster: its agent may no longer read anything.
+def remove(name: str, keep_files: bool, wait: bool, timeout: float, as_json: bool) -> int:
+    """Remove a node from the cluster: within a second its agent can no longer read anything.
 
-    What it holds stays on its disk, for it is not asked any more. To have a master candidate's secrets withdrawn first:
+    Before that it is asked to give back every file of the mesh, keeping dated backups of what is no secret. The command
+    says what was withdrawn, what is still there if the node could not be asked, and which secrets to renew.
 
     \b
-    gnt-mesh node modify node4 -C no && gnt-mesh node remove node4
+    gnt-mesh node remove node4
     """
-    return change("node.remove", NodeRemove(name=name), wait=wait, timeout_s=timeout, as_json=as_json)
+    request = NodeRemove(name=name, keep_files=keep_files)
+    return change("node.remove", request, wait=wait, timeout_s=timeout, as_json=as_json)

@@ -100,7 +100,13 @@ def changed_shape(changed: Changed) -> Json:
     return {
         "done": list(changed.done),
         "withdrawn": [
-            {"node": item.node, "path": item.path, "scope": item.scope, "secret": item.secret}
+            {
+                "node": item.node,
+                "path": item.path,
+                "scope": item.scope,
+                "secret": item.secret,
+                "left_behind": item.left_behind,
+            }
             for item in changed.withdrawn
         ],
         "withdrawn_count": changed.withdrawn_count,

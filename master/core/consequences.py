@@ -99,6 +99,10 @@ def withdrawal_lines(
         by_node.setdefault(item.node, []).append(item)
     late = {*unreachable}
     for node, items in by_node.items():
+        if items[0].left_behind:
+            yield f"Still on the disk of {node}, which has not given it back:"
+            yield from _listed(f"{item.path} ({item.scope})" for item in items)
+            continue
         when = "; it is not online, so that happens when it is back" if node in late else ""
         yield f"Withdrawn from {node}{when}:"
         yield from _listed(f"{item.path} ({_provenance(item)})" for item in items)

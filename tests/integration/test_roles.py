@@ -1,5 +1,7 @@
 """Scopes, promotion and demotion: what a node holds follows from its role, and commands return when it does."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,10 +150,39 @@ def test_a_node_added_while_the_mesh_runs_joins_and_gets_its_files(mesh: Running
     assert held(mesh, "node4") == {"etc/ganeti/vm"}
     pid = mesh.pid("node4")
 
-    done(mesh, "node", "remove", "node4")
+    said = mesh.run("node", "remove", "node4")
 
+    assert held(mesh, "node4") == set()
+    backups = mesh.node_root("node4") / "var/lib/gnt-mesh/agent/backups"
+    assert any("vm" in path.name for path in backups.rglob("*"))
+    lines = said.stdout.splitlines()
+    assert lines[:2] == ["Node node4 removed; nats-server no longer knows its key.", "Withdrawn from node4:"]
+    assert " - /etc/ganeti/vm (vm-capable, a dated backup is kept)" in lines
     until(lambda: not Path(f"/proc/{pid}").exists(), near=mesh.dir)
     assert "node4" not in [node["name"] for node in mesh.json("status")["nodes"]]
+
+
+def test_a_removed_node_that_cannot_be_asked_is_said_to_hold_its_files(mesh: RunningMesh) -> None:
+    done(mesh, "node", "add", "node5")
+    done(mesh, "node", "modify", "-C", "yes", "node5")
+    os.kill(mesh.pid("node5"), signal.SIGSTOP)
+
+    told = mesh.json("node", "remove", "node5")
+
+    there = {item["path"] for item in told["withdrawn"] if item["left_behind"]}
+    assert {"/etc/ganeti/secret", "/etc/ganeti/vm"} <= there
+    assert "Still on the disk of node5, which has not given it back:" in told["done"]
+    assert "/etc/ganeti/secret" in told["rotate"]
+    assert "node5" not in [node["name"] for node in mesh.json("status")["nodes"]]
+
+
+def test_a_node_that_is_removed_may_keep_its_files(mesh: RunningMesh) -> None:
+    done(mesh, "node", "add", "node6")
+    done(mesh, "wait", "--node", "node6")
+
+    done(mesh, "node", "remove", "node6", "--keep-files")
+
+    assert held(mesh, "node6") == {"etc/ganeti/vm"}
 
 
 def test_refusals_name_thing_reason_and_next_step(mesh: RunningMesh) -> None:

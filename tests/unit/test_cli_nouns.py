@@ -51,6 +51,7 @@ KEY = "U" + "A" * 55
         (f"node modify node2 -g rack1 --public-key {KEY}", "node.modify",
          NodeModify(name="node2", group="rack1", public_key=KEY), True),
         ("node remove node2", "node.remove", NodeRemove(name="node2"), False),
+        ("node remove node2 --keep-files", "node.remove", NodeRemove(name="node2", keep_files=True), False),
         ("group add rack1", "group.add", GroupAdd(name="rack1"), False),
         ("group remove rack1", "group.remove", GroupRemove(name="rack1"), False),
         ("file add /etc/x --scope all", "file.add", FileAdd(path="/etc/x", scope="all"), True),

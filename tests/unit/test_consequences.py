@@ -143,6 +143,17 @@ def test_the_lines_say_what_goes_from_where_and_what_to_do() -> None:
     assert first == "Withdrawn from node2; it is not online, so that happens when it is back:"
 
 
+def test_what_a_removed_node_has_not_given_back_is_said_to_be_there_still() -> None:
+    items = withdrawn(SMALL, operations.remove_node(SMALL, NodeRemove(name="node2"), now=1.0), MANIFESTS)
+    left = [replace(item, left_behind=True) for item in items]
+
+    lines = list(withdrawal_lines(left, to_rotate(left, config_data=CONFIG_DATA), unreachable=[NodeName("node2")]))
+
+    assert lines[0] == "Still on the disk of node2, which has not given it back:"
+    assert " - /etc/motd (all)" in lines
+    assert "node2 has held these secrets, so renew them now:" in lines and lines[-1] == " - /var/lib/ganeti/rapi.pem"
+
+
 def test_many_files_are_counted_in_text() -> None:
     entries = [an_entry(f"/etc/{number:03}") for number in range(LISTED_MAX + 5)]
     after = modified(SMALL, vm_capable=False)
