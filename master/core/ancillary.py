@@ -139,6 +139,8 @@ def _cluster_files(config: ClusterConfig, config_data: ManagedPath) -> Iterator[
 
 
 def _ssconf_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
+    if config.cluster.ganeti_config_data:
+        return  # the Ganeti that is followed writes its own
     for key in ssconf.texts(config, release=surroundings.release):
         yield ManagedFile(
             path=_ssconf_path(surroundings, key),
@@ -151,6 +153,8 @@ def _ssconf_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator
 
 def _ssconf(config: ClusterConfig, surroundings: Surroundings) -> tuple[dict[ManagedPath, Generated], list[FileError]]:
     """Return what the ssconf files have to hold, and which of them must stay as they are."""
+    if config.cluster.ganeti_config_data:
+        return {}, []
     faults = ssconf.faults(config, release=surroundings.release)
     texts = ssconf.texts(config, release=surroundings.release)
     contents = {_ssconf_path(surroundings, key): text.encode() for key, text in texts.items() if key not in faults}

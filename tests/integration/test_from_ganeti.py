@@ -86,6 +86,7 @@ def test_the_mesh_carries_what_the_founding_text_wants_carried(here: tuple[Found
 
     assert (second / OURS).read_bytes() == (first.root / OURS).read_bytes()
     assert not (second / GANETIS).exists()  # that is Ganeti's own to distribute
+    assert not [*first.root.rglob("ssconf_*"), *second.rglob("ssconf_*")]
 
 
 def test_what_changes_there_is_carried_and_ganetis_file_is_only_read(here: tuple[Founded, Ganeti, Path]) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from master.core import from_ganeti
+from master.core.ancillary import Surroundings, managed_files
 from master.core.cluster import ClusterConfig, from_text, role_letter, to_text
+from master.core.hypervisors import BUILT_IN
 from protocol.errors import Refused
-from protocol.names import ManagedPath
+from protocol.names import MASTER_CANDIDATES, VM_CAPABLE, ManagedPath
 from tests.support.ganeti_config import FILE, a_ganeti, node_of, text, uuid_of
 from tests.support.values import a_file, a_public_key
 
@@ -56,6 +58,16 @@ def test_a_ganeti_cluster_is_read_with_its_nodes_groups_roles_and_parameters() -
     assert cluster.hvparams["kvm"]["vnc_password_file"] == "/etc/ganeti/kvm-vnc"
     assert cluster.hvparams["kvm"]["acpi"] is True and cluster.hvparams["kvm"]["cpu_cores"] == 0
     assert cluster.osparams == {"debootstrap": {"filesystem": "ext4"}, "debootstrap+default": {"arch": "amd64"}}
+
+
+def test_the_mesh_carries_what_lies_beside_ganetis_config_data_and_leaves_to_ganeti_what_it_ships() -> None:
+    ours = ManagedPath("/var/lib/ganeti/gnt-mesh/config.data")
+    surroundings = Surroundings(config_data=ours, hypervisors=BUILT_IN, release="0.1.0")
+    files = {file.path: file.scope for file in managed_files(founded(), surroundings).files}
+
+    assert files[ours] == files[ManagedPath("/var/lib/ganeti/rapi.pem")] == MASTER_CANDIDATES
+    assert files[ManagedPath("/etc/ganeti/kvm-vnc")] == VM_CAPABLE
+    assert PATH not in files and not any("ssconf" in path for path in files)
 
 
 def test_what_has_not_changed_is_the_same_config() -> None:
