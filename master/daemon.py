@@ -8,7 +8,7 @@ are answered by `api`.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
@@ -99,10 +99,10 @@ class MasterDaemon:
         log.warning("message_refused", subject=what, reason=reason)
         self.progress.note()
 
-    def node_infos(self, nodes: Iterable[Node]) -> tuple[NodeInfo, ...]:
-        """Return how these nodes are now."""
+    def node_infos(self, nodes: Iterable[Node]) -> Iterator[NodeInfo]:
+        """Yield how these nodes are now."""
         desired, now_s = self.desired, time.monotonic()
-        return tuple(self.fleet.info(desired.config, node, desired.manifests, now_s) for node in nodes)
+        return (self.fleet.info(desired.config, node, desired.manifests, now_s) for node in nodes)
 
     @property
     def bus(self) -> MasterBus:

@@ -128,6 +128,8 @@ class NodeQuery:
     """No names: all nodes."""
 
     names: tuple[str, ...] = ()
+    after: str = ""
+    """The last node of the page before; empty: from the first on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ class NodeInfo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfos:
     nodes: tuple[NodeInfo, ...]
+    is_complete: bool = True
+    """False: more nodes follow, to be asked for with `after`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +250,18 @@ class ScopeInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusQuery:
+    """Empty: the first page, which is all there is of most fleets."""
+
+    after: str = ""
+    """The last node of the page before."""
+    errors_from: int = 0
+    """How many of the master's errors came before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    """The whole fleet at one moment: the source of `status`, `node list` and `watch`."""
+    """The fleet at one moment: the source of `status` and `watch`. `paging` puts its pages together."""
 
     cluster: str
     master: NodeName
@@ -257,6 +271,8 @@ class ClusterStatus:
     errors: tuple[FileError, ...] = ()
     """What is wrong on the master: sources that vanished, became empty or cannot be read."""
     refusals: Refusals = field(default_factory=Refusals)
+    is_complete: bool = True
+    """False: more nodes or errors follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,7 @@ PROTOCOL = (
     *(f"protocol.{module}" for module in WIRE),
     *(f"protocol.{module}" for module in ("codec", "durable", "identity", "readiness", "settings_file", "file_hints")),
     "protocol.sealing",
+    "protocol.paging",
 )
 """`protocol` without `nats_bus`."""
 
@@ -86,6 +87,7 @@ RULES = (
         for index, module in enumerate(WIRE)
     ),
     Rule("protocol.codec", (*(f"protocol.{module}" for module in WIRE), "msgpack", "msgspec"), PURE),
+    Rule("protocol.paging", ("protocol.codec", "protocol.bus", "protocol.operator_messages"), PURE),
     Rule("protocol.durable", ("protocol.names",)),
     Rule("protocol.readiness", ()),
     Rule("protocol.identity", ("protocol.durable", "protocol.errors", "protocol.names", "nkeys")),

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from master.api import goals
 from master.api.roles import tell
+from master.core.cluster import after
 from master.core.cluster_operations import cluster_changes, modify_cluster
 from master.core.fleet import nodes_of
 from master.daemon import MasterDaemon
 from protocol import operator_messages as op
+from protocol import paging
 from protocol.bus import Handler
 from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
@@ -26,16 +28,19 @@ class ClusterVerbs:
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
         return {
-            "status": (op.Nothing, self.status),
+            "status": (op.StatusQuery, self.status),
             "wait": (op.WaitRequest, self.wait),
             "cluster.info": (op.Nothing, self.info),
             "cluster.modify": (ClusterModify, self.modify),
             "cluster.redist-conf": (op.RedistConf, self.redist_conf),
         }
 
-    async def status(self, request: op.Nothing) -> op.ClusterStatus:
+    async def status(self, request: op.StatusQuery) -> op.ClusterStatus:
         desired = self._desired
         nodes = desired.config.sorted_nodes()
+        rest = after(nodes, request.after)
+        infos = paging.fitting(self._daemon.node_infos(rest))
+        errors = paging.fitting(desired.problems[max(request.errors_from, 0) :])
         members = [scope for node in nodes for scope in desired.config.scopes_of(node)]
         return op.ClusterStatus(
             cluster=desired.config.cluster.cluster_name,
@@ -51,9 +56,10 @@ class ClusterVerbs:
                 for scope in desired.config.scopes()
                 if scope in desired.manifests
             },
-            nodes=self._daemon.node_infos(nodes),
-            errors=desired.problems,
+            nodes=infos,
+            errors=errors,
             refusals=self._daemon.refusals,
+            is_complete=len(infos) == len(rest) and max(request.errors_from, 0) + len(errors) >= len(desired.problems),
         )
 
     async def wait(self, request: op.WaitRequest) -> op.WaitReply:

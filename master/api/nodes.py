@@ -7,9 +7,11 @@ from master import farewell
 from master.api import goals
 from master.api.roles import tell
 from master.core import consequences, operations
+from master.core.cluster import after
 from master.daemon import MasterDaemon
 from master.outcome import Outcome
 from protocol import operator_messages as op
+from protocol import paging
 from protocol.bus import Handler
 from protocol.errors import MeshError
 
@@ -43,7 +45,9 @@ class NodeVerbs:
     async def list_all(self, request: op.NodeQuery) -> op.NodeInfos:
         config = self._desired.config
         nodes = tuple(config.node(name) for name in request.names) if request.names else config.sorted_nodes()
-        return op.NodeInfos(nodes=self._daemon.node_infos(nodes))
+        rest = after(nodes, request.after)
+        infos = paging.fitting(self._daemon.node_infos(rest))
+        return op.NodeInfos(nodes=infos, is_complete=len(infos) == len(rest))
 
     async def modify(self, request: op.NodeModify) -> op.Changed:
         outcome = await self._desired.change(

@@ -2,21 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from typing import Final
 
 from master.daemon import MasterDaemon
-from protocol import codec
+from protocol import paging
 from protocol.bus import Handler
 from protocol.errors import Refused
-from protocol.verify_messages import ClusterVerified, ClusterVerify, Finding
+from protocol.verify_messages import ClusterVerified, ClusterVerify
 
 PATIENCE_S_MAX: Final = 5.0
 NODE_TIMEOUT_S_MAX: Final = 60.0
 """The server lets a node answer no later than that (permissions)."""
-PAGE_BYTES_MAX: Final = 512 * 1024
-"""The largest finding has less than 400 KiB, and a message may have 1 MiB."""
-PAGE_FINDINGS_MAX: Final = 1000
 
 
 class VerifyVerbs:
@@ -48,18 +44,6 @@ class VerifyVerbs:
             nodes_done=run.nodes_done,
             files=run.files,
             offline=run.offline,
-            findings=page_of(run.findings, request.offset),
+            findings=paging.fitting(run.findings[max(request.offset, 0) :]),
             findings_total=len(run.findings),
         )
-
-
-def page_of(findings: Sequence[Finding], offset: int) -> tuple[Finding, ...]:
-    """Return findings from `offset` on, as many as go into one message; at least one if there is one."""
-    page: list[Finding] = []
-    size_bytes = 0
-    for finding in findings[max(offset, 0) :][:PAGE_FINDINGS_MAX]:
-        size_bytes += len(codec.encode(finding))
-        if page and size_bytes > PAGE_BYTES_MAX:
-            break
-        page.append(finding)
-    return tuple(page)

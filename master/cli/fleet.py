@@ -4,11 +4,12 @@ import click
 
 from master.cli import options
 from master.cli.change import wait_until
-from master.cli.connect import Session, ask, with_bus
+from master.cli.connect import Session, with_bus
 from master.cli.lazy import MeshCommand
 from master.cli.output import emit_json, show
 from master.cli.shapes import status_shape
-from protocol.operator_messages import ClusterStatus, Nothing, WaitRequest
+from protocol.operator_messages import WaitRequest
+from protocol.paging import ask_status
 
 
 @click.command(cls=MeshCommand)
@@ -25,7 +26,7 @@ def status(as_json: bool) -> None:
     \b
     gnt-mesh status --json | jq -r '.nodes[] | select(.in_sync | not) | .name'
     """
-    fleet = ask("status", Nothing(), ClusterStatus)
+    fleet = with_bus(lambda session: ask_status(session.bus))
     if as_json:
         emit_json(status_shape(fleet))
         return

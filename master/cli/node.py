@@ -7,11 +7,12 @@ import click
 
 from master.cli import options
 from master.cli.change import change
-from master.cli.connect import ask
+from master.cli.connect import with_bus
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.output import emit_json, show
 from master.cli.shapes import node_shape
-from protocol.operator_messages import NodeAdd, NodeInfos, NodeModify, NodeQuery, NodeRemove
+from protocol.operator_messages import NodeAdd, NodeModify, NodeRemove
+from protocol.paging import ask_nodes
 
 
 class Flags(TypedDict):
@@ -74,7 +75,7 @@ def list_nodes(as_json: bool) -> None:
 
     Role is M (master), C (master candidate), R (regular), D (drained) or O (offline), as in `gnt-node list -o role`.
     """
-    nodes = ask("node.list", NodeQuery(), NodeInfos).nodes
+    nodes = with_bus(lambda session: ask_nodes(session.bus))
     if as_json:
         emit_json([node_shape(one) for one in nodes])
         return
@@ -88,7 +89,7 @@ def list_nodes(as_json: bool) -> None:
 @options.json_option
 def info(names: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of some nodes, or of every node."""
-    nodes = ask("node.list", NodeQuery(names=names), NodeInfos).nodes
+    nodes = with_bus(lambda session: ask_nodes(session.bus, names))
     if as_json:
         emit_json([node_shape(one) for one in nodes])
         return

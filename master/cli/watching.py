@@ -16,7 +16,8 @@ from master.cli.output import emit_json, emit_lines, terminal_console
 from master.cli.shapes import status_shape
 from master.cli.status_view import status_view, summary
 from protocol.errors import Unavailable
-from protocol.operator_messages import ClusterStatus, Nothing
+from protocol.operator_messages import ClusterStatus
+from protocol.paging import ask_status
 
 LOOK_INTERVAL_S: Final = 1.0
 """Look at least this often: a bell may be lost, and silence rings none."""
@@ -43,7 +44,7 @@ async def watch_fleet(
     async with aclosing(_bells_or_time(session.bus.bells(), interval_s)) as looks:
         async for _ in looks:
             try:
-                status = await session.bus.ask("status", Nothing(), ClusterStatus)
+                status = await ask_status(session.bus)
             except Unavailable as error:
                 if before is None:
                     raise

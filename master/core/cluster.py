@@ -248,6 +248,14 @@ def role_letter(config: ClusterConfig, node: Node) -> str:
     return next((letter for letter, is_set in flags if is_set), "R")
 
 
+def after(nodes: Sequence[Node], name: str) -> Sequence[Node]:
+    """Return the nodes that come after one, which may have been removed meanwhile if they are in natural order."""
+    place = next((index for index, node in enumerate(nodes) if node.name == name), None)
+    if place is not None:
+        return nodes[place + 1 :]
+    return [node for node in nodes if not name or natural_key(node.name) > natural_key(name)]
+
+
 def natural_key(text: str) -> tuple[tuple[int, str], ...]:
     """Sort node2 before node10, as Ganeti does. Different texts have different keys, node01 and node1 too."""
     parts, digits = [], ""

@@ -14,7 +14,8 @@ from master.up.layout import BROKER, MASTER
 from protocol.bus import OperatorBus
 from protocol.errors import Refused, Unavailable
 from protocol.names import NodeName
-from protocol.operator_messages import Changed, NodeAdd, NodeInfo, NodeInfos, NodeModify, NodeQuery
+from protocol.operator_messages import Changed, NodeAdd, NodeInfo, NodeModify
+from protocol.paging import ask_nodes
 
 LOOK_PAUSE_S: Final = 0.2
 """Bells ring with every receipt; the list is asked for this often at most."""
@@ -162,7 +163,7 @@ class Membership:
 
     async def _look(self) -> None:
         """Compare once, and act; Unavailable if the master does not answer."""
-        nodes = (await self._bus.ask("node.list", NodeQuery(), NodeInfos)).nodes
+        nodes = await ask_nodes(self._bus)
         for step in decide(nodes, self._home.running(), self._home.key_of):
             await self._take(step)
 

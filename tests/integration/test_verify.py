@@ -22,10 +22,12 @@ from master.store import Store, save_config
 from master.verifier import RUNS_WAITING_MAX
 from node_agent.files import NodeFiles
 from node_agent.verifying import Verifying
+from protocol import codec
 from protocol.bus import OperatorBus
 from protocol.errors import Refused, Unavailable
 from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, NodeName
 from protocol.operator_messages import Changed, GroupAdd, NodeModify
+from protocol.paging import ask_nodes, ask_status
 from protocol.verify_messages import ClusterVerified, ClusterVerify, FilesSeen, Finding, LookAtFiles
 from tests.support.memory_bus import MemoryBroker, public_key_of
 from tests.support.memory_sides import MemoryAgentBus
@@ -78,15 +80,17 @@ class Cluster:
 
 
 @asynccontextmanager
-async def a_cluster(tmp_path: Path, *, files: int = 1) -> AsyncIterator[Cluster]:
+async def a_cluster(tmp_path: Path, *, files: int = 1, absent: int = 0) -> AsyncIterator[Cluster]:
+    """Yield a cluster of four nodes that are there, and others of which nobody has heard."""
     root, own = tmp_path / "nodes", tmp_path / "nodes/node1"
     paths = {ManagedPath(f"{FILE}{number or ''}"): ALL for number in range(files)} | {SECRET: MASTER_CANDIDATES}
     for path in paths:
         (own / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         (own / path[1:]).write_text(f"{path}\n")
         (own / path[1:]).chmod(0o640)
-    uuids = [str(uuid.uuid4()) for _ in range(len(NODES) + 2)]
-    keys = [(node, public_key_of(node)) for node in NODES]
+    members = (*NODES, *(NodeName(f"absent{number}") for number in range(absent)))
+    uuids = [str(uuid.uuid4()) for _ in range(len(members) + 2)]
+    keys = [(node, public_key_of(node)) for node in members]
     config = new_cluster("test", nodes=keys, uuids=uuids, now=time.time(), candidate_pool_size=1)
     listed = tuple(AncillaryFile(path=path, scope=scope) for path, scope in sorted(paths.items()))
     save_config(own / CONFIG_DATA[1:], replace(config, cluster=replace(config.cluster, ancillary_files=listed)))
@@ -296,3 +300,16 @@ async def test_a_run_that_is_not_kept_any_more_is_refused(tmp_path: Path) -> Non
             await cluster.verify(run="0123")
         with pytest.raises(Refused, match="at most 60 s"):
             await cluster.verify(node_timeout_s=0.0)
+
+
+async def test_a_large_fleet_is_listed_and_verified_whole(tmp_path: Path) -> None:
+    """Each of these answers is larger than one message may be."""
+    async with a_cluster(tmp_path, absent=3500) as cluster:
+        status = await ask_status(cluster.operator)
+        listed = await ask_nodes(cluster.operator)
+        findings = await cluster.verify()
+
+    assert len(codec.encode(status)) > codec.MESSAGE_BYTES_MAX
+    assert len(status.nodes) == len(listed) == 3504
+    assert [node.name for node in listed] == [node.name for node in cluster.daemon.desired.config.sorted_nodes()]
+    assert [found.problem for found in findings] == ["silent"] * 3500

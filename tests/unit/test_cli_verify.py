@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from master.api.verify import PAGE_BYTES_MAX, PAGE_FINDINGS_MAX, page_of
-from protocol import codec
 from protocol.errors import Refused, Unavailable
 from protocol.verify_messages import (
     ECLUSTERFILECHECK,
@@ -205,21 +203,3 @@ def test_a_master_that_cannot_is_one_sentence_and_1(error: Exception) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("gnt-mesh: ") and result.stderr.count("\n") == 1
-
-
-# ---- pages
-
-
-def test_a_page_holds_what_fits_into_a_message_and_at_least_one_finding() -> None:
-    large = replace(MISSING, nodes=tuple(f"node{number}.example.com" for number in range(2000)))
-    findings = (*[large] * 40, *[MISSING] * 3000)
-    read = 0
-    while read < len(findings):
-        page = page_of(findings, read)
-        assert page == findings[read : read + len(page)] and page
-        assert len(codec.encode(replace(OVER, findings=page))) < codec.MESSAGE_BYTES_MAX
-        assert len(page) <= PAGE_FINDINGS_MAX
-        read += len(page)
-    assert page_of([replace(large, reason="x" * PAGE_BYTES_MAX)], 0)
-    assert page_of(findings, len(findings)) == ()
-    assert page_of(findings, -5) == page_of(findings, 0)
