@@ -18,6 +18,8 @@ from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
 from master.ganeti_watch import GanetiWatch
+from master.job_store import JobStore
+from master.jobs import Jobs
 from master.managed_files import ManagedFiles
 from master.os_reports import OsReports
 from master.outcome import Outcome
@@ -27,7 +29,17 @@ from master.settings import MasterSettings
 from master.store import Store
 from master.upkeep import Upkeep
 from master.verifier import Verifier
-from protocol.bus import BlobAsked, Connected, Disconnected, Garbled, MasterBus, MasterEvent, NodeLeft, StatusHeard
+from protocol.bus import (
+    BlobAsked,
+    Connected,
+    Disconnected,
+    Garbled,
+    JobsHeard,
+    MasterBus,
+    MasterEvent,
+    NodeLeft,
+    StatusHeard,
+)
 from protocol.change_messages import ChangeRequest
 from protocol.messages import Refusals
 from protocol.names import NodeName
@@ -49,6 +61,14 @@ class MasterDaemon:
         self.desired = Desired(settings, config, store, managed, fleet=self.fleet, progress=self.progress)
         self.verifier = Verifier(self.desired, fleet=self.fleet, progress=self.progress)
         self.os_reports = OsReports(self.progress)
+        self.jobs = Jobs(
+            JobStore(settings.state_dir / "jobs"),
+            self.desired,
+            fleet=self.fleet,
+            progress=self.progress,
+            kept_max=settings.job_history,
+            output_bytes_max=settings.job_output_bytes_max,
+        )
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -75,6 +95,7 @@ class MasterDaemon:
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.os_reports.run(bus))
+            tasks.create_task(self.jobs.run(bus))
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))
             while True:
@@ -125,6 +146,7 @@ class MasterDaemon:
             case Connected():
                 log.info("connected", broker=self._bus.broker_version)
                 self._upkeep.note_connected()
+                self.jobs.look_again()
             case Disconnected(reason):
                 log.warning("disconnected", reason=reason or "the server closed the connection")
             case Garbled(subject, reason):
@@ -139,6 +161,11 @@ class MasterDaemon:
                     await self._upkeep.answer_blob(event)
                 else:
                     self.refuse(f"blob asked by {node}", f"is not in scope {wanted.scope}")
+            case JobsHeard(node):
+                if self._member(node):
+                    self.jobs.hear(event)
+                else:
+                    self.refuse(f"jobs of {node}", "not a node of this cluster")
             case _:
                 assert_never(event)
 

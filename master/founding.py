@@ -121,7 +121,7 @@ def nats_context_text(places: Places, cluster_name: str, url: str) -> bytes:
     return json.dumps(context, indent=2).encode() + b"\n"
 
 
-def toml_text(comment: str, values: Mapping[str, str | int]) -> bytes:
+def toml_text(comment: str, values: Mapping[str, str | int | list[str]]) -> bytes:
     """Return values as TOML. ASCII strings in JSON's notation are strings in TOML's."""
     lines = [f"# {comment}", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     return ("\n".join(lines) + "\n").encode("ascii")

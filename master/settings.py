@@ -43,6 +43,10 @@ class MasterSettings:
     silent_after_s: float = 12.0
     """A node that has said nothing for this long is not online."""
     file_size_bytes_max: int = 1024 * 1024 * 1024
+    job_history: int = 1000
+    """How many jobs that have ended are kept."""
+    job_output_bytes_max: int = 1024 * 1024
+    """How much of the beginning of a job's output is kept here; its end is kept as well."""
     history_generations: int = 50
     """How many generations stay on the master's disk, contents included."""
 

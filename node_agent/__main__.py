@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,19 +13,28 @@ import structlog
 
 from node_agent import logs
 from node_agent.core.agent import Agent, Timing
+from node_agent.core.job_plan import Limits
 from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
+from node_agent.job_keeper import JobKeeper
+from node_agent.job_planner import JobPlanner
+from node_agent.journal import Journal
 from node_agent.ledger import Ledger
 from node_agent.os_search import OsSearch
 from node_agent.os_service import OsService
-from node_agent.settings import AGENT_SETTINGS, PROTECTED_PATHS, AgentSettings, agent_settings
+from node_agent.runners import Runners
+from node_agent.settings import AGENT_SETTINGS, NO_TETHER, PROTECTED_PATHS, AgentSettings, agent_settings
 from protocol import durable, identity, readiness, sealing
 from protocol.errors import Refused
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
+from protocol.os_messages import Confidential
 
 CONFIGURATION_ERROR = 78
 """sysexits' EX_CONFIG: to start again does not help."""
+
+OLD_JOBS_MAX = 20
+"""How many jobs that the master has taken note of keep their output on the node."""
 
 
 def main() -> None:
@@ -64,7 +74,7 @@ async def serve(settings: AgentSettings) -> None:
             retry_longest_s=settings.retry_longest_s,
         ),
     )
-    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings))
+    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), job_keeper(settings))
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -100,9 +110,34 @@ def node_files(settings: AgentSettings) -> NodeFiles:
 
 def os_service(settings: AgentSettings) -> OsService:
     """Return the node's OS definitions, with the key that opens what was sealed for it."""
+    return OsService(os_search(settings), unsealing(settings))
+
+
+def job_keeper(settings: AgentSettings) -> JobKeeper:
+    """Return what keeps the node's jobs going."""
+    directory = settings.state_dir / "jobs"
+    tether = str(settings.tether.absolute()) if settings.tether != NO_TETHER else ""
+    limits = Limits(transfer_paths=settings.transfer_paths, tether=tether)
+    planner = JobPlanner(os_search(settings), unsealing(settings), limits, directory)
+    return JobKeeper(
+        Journal(directory, old_max=OLD_JOBS_MAX),
+        Runners(keeps_spare=settings.spare_runner),
+        planner.plan,
+        limit=settings.jobs_at_once,
+        report_again_s=settings.beat_interval_s,
+        retry_first_s=settings.retry_first_s,
+        retry_longest_s=settings.retry_longest_s,
+    )
+
+
+def os_search(settings: AgentSettings) -> OsSearch:
+    return OsSearch(settings.node, settings.root, settings.os_search_path)
+
+
+def unsealing(settings: AgentSettings) -> Callable[[bytes], Confidential]:
+    """Return what opens what was sealed for this node."""
     seed = identity.read_seed(settings.seed_file)
-    search = OsSearch(settings.node, settings.root, settings.os_search_path)
-    return OsService(search, lambda sealed: sealing.unseal(sealed, seed))
+    return lambda sealed: sealing.unseal(sealed, seed)
 
 
 async def _connect(bus: NatsAgentBus) -> None:

@@ -16,6 +16,7 @@ import structlog
 from node_agent.core import events as e
 from node_agent.core.agent import Agent
 from node_agent.files import NodeFiles
+from node_agent.job_keeper import JobKeeper
 from node_agent.ledger import Ledger
 from node_agent.os_service import OsService
 from node_agent.settings import AgentSettings
@@ -36,7 +37,13 @@ class AgentDaemon:
     """One agent. `hear` is what the bus is given; `run` ends only by cancellation or by a fault of ours."""
 
     def __init__(
-        self, settings: AgentSettings, agent: Agent, files: NodeFiles, ledger: Ledger, os_service: OsService
+        self,
+        settings: AgentSettings,
+        agent: Agent,
+        files: NodeFiles,
+        ledger: Ledger,
+        os_service: OsService,
+        jobs: JobKeeper,
     ) -> None:
         self._settings = settings
         self._agent = agent
@@ -45,6 +52,7 @@ class AgentDaemon:
         self._verifying = Verifying(settings.node, files)
         self._os_service = os_service
         self._os_look_due = asyncio.Event()
+        self._jobs = jobs
         self._log = log.bind(node=settings.node)
         self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
@@ -58,24 +66,30 @@ class AgentDaemon:
             case Connected():
                 self._log.info("connected")
                 self._put(e.BusUp())
+                self._jobs.look()
             case Disconnected(reason):
                 self._log.warning("disconnected", reason=reason or "the server closed the connection")
                 self._put(e.BusDown(reason))
             case Garbled(subject, reason):
                 self._put(e.MessageRefused(f"{subject}: {reason}"))
                 self._log.warning("message_refused", subject=subject, reason=reason)
-            case ScopeBell() | NodeBell():
+            case ScopeBell():
                 self._put(event)
+            case NodeBell():
+                self._put(event)
+                self._jobs.look()
 
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
-        await bus.serve({**self._verifying.handlers(), **self._os_service.handlers()})
+        served = (self._verifying, self._os_service, self._jobs)
+        await bus.serve({verb: handler for each in served for verb, handler in each.handlers().items()})
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._hints.run())
             self._tasks.create_task(self._follow_hints())
             self._tasks.create_task(self._look_at_os_definitions())
             self._tasks.create_task(self._fetch_in_order())
+            self._tasks.create_task(self._jobs.run(bus))
             self._tasks.create_task(self._keep_time())
             self._tasks.create_task(self._rescan())
             while True:

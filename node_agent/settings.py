@@ -15,6 +15,12 @@ PROTECTED_PATHS: Final = ("/etc/gnt-mesh", "/var/lib/gnt-mesh")
 """The mesh's own keys, settings and records: never written on the master's word, whatever is allowed."""
 
 
+NO_TETHER: Final = Path()
+"""Jobs depend on nobody."""
+
+TRANSFER_PATHS: Final = ("/srv/ganeti/export",)
+"""Ganeti's export directory."""
+
 OS_SEARCH_PATH: Final = ("/srv/ganeti/os", "/usr/local/lib/ganeti/os", "/usr/lib/ganeti/os", "/usr/share/ganeti/os")
 """Debian's, of Ganeti."""
 
@@ -37,6 +43,14 @@ class AgentSettings:
     """Only files below one of these are ever written (design, D5)."""
     os_search_path: tuple[str, ...] = OS_SEARCH_PATH
     """Where OS definitions are: below `root` first, then the machine's own."""
+    jobs_at_once: int = 2
+    """How many OS jobs may run at the same time; two about one instance never do."""
+    transfer_paths: tuple[str, ...] = TRANSFER_PATHS
+    """Exports are written, and imports read, only below one of these. They are the machine's, not below `root`."""
+    tether: Path = NO_TETHER
+    """A file that somebody keeps locked. When nobody does any more, running jobs are ended: for `gnt-mesh up`."""
+    spare_runner: bool = True
+    """Keep a process waiting, so that a job begins without the start of one."""
     watch_step_ms: int = 200
     """How long after a change by hand it is looked at; smaller costs more when idle."""
     rescan_interval_s: float = 600.0
@@ -50,12 +64,12 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         node_name(self.node)
-        for key in ("allowed_paths", "os_search_path"):
+        for key in ("allowed_paths", "os_search_path", "transfer_paths"):
             if not all(path.startswith("/") for path in getattr(self, key)):
                 raise ValueError(f"{key}: absolute paths only")
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"{field.name} is {value}, but has to be positive")
         if self.retry_longest_s < self.retry_first_s:
             raise ValueError(f"retry_longest_s is {self.retry_longest_s}, less than retry_first_s")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -21,6 +22,7 @@ from protocol.messages import (
     Status,
 )
 from protocol.names import Digest, NodeName, ScopeName
+from protocol.os_names import JobId
 
 CHUNK_BYTES: Final = 512 * 1024
 """Size of every chunk of a blob but the last."""
@@ -77,8 +79,16 @@ class BlobAsked:
     wanted: BlobWanted
 
 
+@dataclass(frozen=True, slots=True)
+class JobsHeard:
+    """What a node says of its jobs, on its own subject."""
+
+    node: NodeName
+    report: JobReport
+
+
 AgentEvent = Connected | Disconnected | Garbled | ScopeBell | NodeBell
-MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked
+MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked | JobsHeard
 
 Handler = Callable[..., Awaitable[object]]
 """Takes the decoded request, returns the reply; raises `Refused` or `Unavailable` with the sentence for the asker."""
@@ -110,6 +120,15 @@ class AgentBus(Protocol):
 
         To be called once; before the first connection is early enough. Requests are answered side by side.
         """
+
+    async def board(self) -> JobBoard | None:
+        """Return this node's job board as the bus has it, None if it has none."""
+
+    async def report_jobs(self, report: JobReport) -> None:
+        """Tell the master how this node's jobs are. Not acknowledged: said again until the board shows it."""
+
+    async def say_output(self, job: JobId, text: bytes) -> None:
+        """Say output of a job aloud, as text, for people who listen. Nobody acts on it."""
 
     async def close(self) -> None: ...
 
@@ -156,6 +175,12 @@ class MasterBus(Protocol):
 
     async def unassign(self, node: NodeName) -> None:
         """Remove what the bus has of a node that is no longer in the cluster."""
+
+    async def post_board(self, board: JobBoard) -> None:
+        """Store a node's job board."""
+
+    async def board(self, node: NodeName) -> JobBoard | None:
+        """Return what the bus has as a node's job board."""
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
         """Ring one scope's or one node's bell. Fire and forget."""

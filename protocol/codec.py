@@ -11,7 +11,9 @@ import msgspec
 
 from protocol import (
     change_messages,
+    job_messages,
     messages,
+    operator_job_messages,
     operator_messages,
     operator_os_messages,
     os_messages,
@@ -32,7 +34,9 @@ KINDS: Final[dict[str, type]] = {
     kind.__name__: kind
     for module in (
         change_messages,
+        job_messages,
         messages,
+        operator_job_messages,
         operator_messages,
         operator_os_messages,
         os_messages,

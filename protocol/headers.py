@@ -2,6 +2,7 @@
 
 from urllib.parse import quote
 
+from protocol.job_messages import JobBoard
 from protocol.messages import Assignment, FileEvent, Manifest, NodeBell, ScopeBell, Status
 
 Headers = dict[str, str]
@@ -47,6 +48,14 @@ def assignment_headers(assignment: Assignment) -> Headers:
         "Mesh-Node": assignment.node,
         "Mesh-Serial": str(assignment.serial),
         "Mesh-Scopes": " ".join(assignment.scopes),
+    }
+
+
+def board_headers(board: JobBoard) -> Headers:
+    return {
+        "Mesh-Node": board.node,
+        "Mesh-Serial": str(board.serial),
+        "Mesh-Jobs": str(len(board.orders)),
     }
 
 

@@ -85,7 +85,7 @@ def node_permissions(node: NodeName, scopes: Iterable[ScopeName]) -> Permissions
         publish += [f"{subjects.DIRECT_GET}.{blobs}.>"]
     publish += [
         subjects.direct_get(subjects.ROLES_STREAM, subjects.role(node)),
-        subjects.direct_get(subjects.OSREQ_STREAM, f"mesh.os.req.{name}"),
+        subjects.direct_get(subjects.OSREQ_STREAM, subjects.os_request(node)),
     ]
     subscribe = [f"{subjects.inbox_prefix(node)}.>", subjects.node_bell(node), f"mesh.rpc.{name}.>"]
     subscribe += [subjects.scope_bell(scope) for scope in own]

@@ -18,6 +18,9 @@ CLUSTER_BELL: Final = "mesh.bell.cluster"
 
 DIRECT_GET: Final = "$JS.API.DIRECT.GET"
 
+JOBS: Final = "jobs"
+"""The last token of the subject on which a node speaks of its jobs."""
+
 _SAFE = re.compile(rb"[A-Za-z0-9_/-]")
 
 
@@ -85,6 +88,18 @@ def status(node: NodeName) -> str:
 
 def ask_blob(node: NodeName) -> str:
     return f"mesh.ask.{token(node)}.blob"
+
+
+def ask_jobs(node: NodeName) -> str:
+    return f"mesh.ask.{token(node)}.{JOBS}"
+
+
+def os_request(node: NodeName) -> str:
+    return f"mesh.os.req.{token(node)}"
+
+
+def os_log(node: NodeName, job: str) -> str:
+    return f"mesh.os.log.{token(node)}.{job}"
 
 
 def rpc(node: NodeName, verb: str) -> str:

@@ -46,6 +46,8 @@ WIRE = (
     "os_names",
     "os_messages",
     "change_messages",
+    "job_messages",
+    "operator_job_messages",
     "cluster_messages",
     "operator_messages",
     "operator_os_messages",
@@ -72,6 +74,8 @@ CORE = (
     "protocol.os_names",
     "protocol.os_messages",
     "protocol.change_messages",
+    "protocol.job_messages",
+    "protocol.operator_job_messages",
     "protocol.cluster_messages",
     "protocol.operator_messages",
     "protocol.operator_os_messages",
@@ -79,6 +83,10 @@ CORE = (
     "msgspec",
 )
 """msgspec is pure: config.data's text is decided in core."""
+
+RUNNER = tuple(
+    f"node_agent.{module}" for module in ("core.run_plan", "core.job_text", "job_log", "processes", "script")
+)
 
 RULES = (
     Rule("protocol.bus", tuple(f"protocol.{module}" for module in WIRE[:-1]), PURE | {"pathlib"}),
@@ -118,6 +126,11 @@ RULES = (
     Rule("node_agent.core", ("node_agent.core", *CORE), PURE),
     Rule("node_agent.__main__", ("node_agent", "protocol", "structlog")),
     Rule("node_agent.logs", ("structlog",)),
+    *(
+        # What the runner of a job consists of: it starts quickly, stays small, and knows neither bus nor agent.
+        Rule(f"node_agent.{module}", (*RUNNER, "protocol.durable"))
+        for module in ("os_run", "script", "processes", "job_log")
+    ),
     Rule("node_agent", ("node_agent", *PROTOCOL, "msgspec", "structlog"), but_not=("node_agent.__main__",)),
 )
 
@@ -321,6 +334,8 @@ def test_nothing_imports_the_tests() -> None:
         ("master.up.tethered", "from protocol import durable"),
         ("node_agent.files", "from master.settings import MasterSettings"),
         ("node_agent.core.agent", "from protocol import durable"),
+        ("node_agent.os_run", "from protocol import codec"),
+        ("node_agent.script", "import structlog"),
         ("node_agent.daemon", "from tests.support import mesh"),
         ("protocol.messages", "from protocol.bus import MasterBus"),
         ("protocol.names", "import os"),

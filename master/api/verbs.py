@@ -10,6 +10,7 @@ from typing import Protocol
 from master.api.cluster import ClusterVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
+from master.api.jobs import JobVerbs
 from master.api.nodes import NodeVerbs
 from master.api.os import OsVerbs
 from master.api.owner import guarded
@@ -34,6 +35,7 @@ def handlers(daemon: MasterDaemon, *, version: str) -> Handlers:
         GroupVerbs(daemon),
         FileVerbs(daemon),
         OsVerbs(daemon),
+        JobVerbs(daemon),
     )
     return {
         verb: (request, guarded(daemon, verb, handler))

@@ -22,6 +22,7 @@ COMMANDS = {
     "group": Place("master.cli.group:group", "Node groups: add, list, remove."),
     "file": Place("master.cli.file:file", "Managed files: add, list, info, modify, remove."),
     "os": Place("master.cli.os:os", "OS definitions: list, diagnose, info, modify."),
+    "job": Place("master.cli.job:job", "OS jobs: list, info, watch, cancel."),
     "decode": Place("master.cli.decode:decode", "A message's payload on stdin, JSON on stdout."),
     "version": Place("master.cli.version:version", "Print the version of this command."),
 }

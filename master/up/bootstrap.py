@@ -183,7 +183,7 @@ def _first_config(layout: Layout, marker: Marker) -> ClusterConfig:
     return config
 
 
-def _put_settings(path: Path, comment: str, values: Mapping[str, str | int]) -> None:
+def _put_settings(path: Path, comment: str, values: Mapping[str, str | int | list[str]]) -> None:
     """Write a settings file; in one that is there the server's address and what an older one lacks are ours to set."""
     if not path.exists():
         put(path, toml_text(comment, values))

@@ -169,9 +169,12 @@ class Layout:
         for path, mode in ((root, 0o755), (root / "etc", 0o755), (root / _GANETI, 0o755), (root / _ETC, 0o700)):
             durable.make_directory(path, mode=mode)
 
-    def agent_values(self, node: str, url: str) -> dict[str, str]:
-        """Return the settings of a node's agent. Seen from its settings file the node's root is two levels up."""
-        root = Path("../..")
+    def agent_values(self, node: str, url: str) -> dict[str, str | int | list[str]]:
+        """Return the settings of a node's agent. Seen from its settings file the node's root is two levels up.
+
+        Jobs end with the mesh, however it ends; on one's own machine exports may go where one may write.
+        """
+        root, top = Path("../.."), Path("../../../..")
         return {
             "node": node,
             "server": url,
@@ -180,6 +183,8 @@ class Layout:
             "master_keys_file": MASTER_KEYS_FILE,
             "root": str(root),
             "state_dir": str(root / _STATE / "agent"),
+            "tether": str(top / LOCK_FILE),
+            "transfer_paths": ["/"],
         }
 
     def master_values(self, url: str) -> dict[str, str]:

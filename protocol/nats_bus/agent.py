@@ -14,6 +14,7 @@ from protocol import codec, subjects
 from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Handler
 from protocol.errors import Unavailable
 from protocol.headers import status_headers
+from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -27,6 +28,7 @@ from protocol.nats_bus import direct, envelopes
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.node_service import NodeService
+from protocol.os_names import JobId
 
 CHUNKS_IN_FLIGHT = 4
 
@@ -117,6 +119,16 @@ class NatsAgentBus:
 
     async def _settle(self) -> None:
         await self._connection.settle(subjects.direct_get(subjects.ROLES_STREAM, subjects.role(self._node)))
+
+    async def board(self) -> JobBoard | None:
+        message = await direct.last(self._connection, subjects.OSREQ_STREAM, subjects.os_request(self._node))
+        return envelopes.open_board(message.data, self._node, self._trusted) if message else None
+
+    async def report_jobs(self, report: JobReport) -> None:
+        await self._connection.publish(subjects.ask_jobs(self._node), codec.encode(report))
+
+    async def say_output(self, job: JobId, text: bytes) -> None:
+        await self._connection.publish(subjects.os_log(self._node, job), text)
 
     async def _manifest_blob(self, head: ManifestHead) -> bytes:
         """Only the bus knows that this manifest is a blob, so the bus asks for it if it is not there."""

@@ -1,15 +1,17 @@
 """What is checked when a message enters or leaves the bus: subject and content must say the same.
 
 The server vouches for a subject, because it lets nobody else publish there. For a content vouches who has signed it:
-what nodes act on (assignments, heads of manifests, bells of a node) counts only with the master's signature.
+what nodes act on (assignments, heads of manifests, job boards, bells of a node) counts only if the master signed it.
 """
 
 import hashlib
 from collections.abc import Collection
+from typing import TypeVar
 
 from protocol import codec, subjects
-from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked, Garbled, StatusHeard
+from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked, Garbled, JobsHeard, StatusHeard
 from protocol.errors import DecodeError, Unavailable
+from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import Assignment, BlobWanted, Manifest, ManifestHead, NodeBell, ScopeBell, Signed, Status
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.sealing import signatures
@@ -70,21 +72,19 @@ def open_status(subject: str, data: bytes) -> StatusHeard | Garbled:
     """Return what a node said of itself."""
     try:
         node = subjects.node_of(subject.split(".")[2])
-        status = codec.decode(data, Status)
-        if status.node != node:
-            raise DecodeError(f"claims to be from {status.node}")
+        status = _own(codec.decode(data, Status), node)
     except (DecodeError, ValueError) as error:
         return Garbled(subject, str(error))
     return StatusHeard(node, status)
 
 
-def open_question(subject: str, data: bytes) -> BlobAsked | Garbled:
-    """Return what a node asks of the master."""
+def open_question(subject: str, data: bytes) -> BlobAsked | JobsHeard | Garbled:
+    """Return what a node asks of the master, or says of its jobs."""
     try:
-        node = subjects.node_of(subject.split(".")[2])
-        wanted = codec.decode(data, BlobWanted)
-        if wanted.node != node:
-            raise DecodeError(f"claims to be from {wanted.node}")
+        node, what = subjects.node_of(subject.split(".")[2]), subject.split(".")[3]
+        if what == subjects.JOBS:
+            return JobsHeard(node, _own(codec.decode(data, JobReport), node))
+        wanted = _own(codec.decode(data, BlobWanted), node)
     except (DecodeError, ValueError) as error:
         return Garbled(subject, str(error))
     return BlobAsked(node, wanted)
@@ -128,3 +128,21 @@ def open_assignment(data: bytes, node: NodeName, trusted: Collection[str]) -> As
     if assignment.node != node:
         raise DecodeError(f"assignment of {node}: it is that of {assignment.node}")
     return assignment
+
+
+def open_board(data: bytes, node: NodeName, trusted: Collection[str]) -> JobBoard:
+    """Return the job board found on the subject of `node`."""
+    board = codec.decode(verified(subjects.os_request(node), data, trusted), JobBoard)
+    if board.node != node:
+        raise DecodeError(f"job board of {node}: it is that of {board.node}")
+    return board
+
+
+Said = TypeVar("Said", Status, BlobWanted, JobReport)
+
+
+def _own(said: Said, node: NodeName) -> Said:
+    """Return what a node has said if it says it of itself."""
+    if said.node != node:
+        raise DecodeError(f"claims to be from {said.node}")
+    return said

@@ -26,6 +26,7 @@ from protocol.bus import (
     StatusHeard,
 )
 from protocol.errors import Unavailable
+from protocol.job_messages import JobBoard
 from protocol.messages import (
     Assignment,
     FileEvent,
@@ -152,6 +153,15 @@ class NatsMasterBus:
     async def unassign(self, node: NodeName) -> None:
         await streams.purge(self._connection, subjects.ROLES_STREAM, subjects.role(node))
         await streams.purge(self._connection, subjects.STATUS_STREAM, subjects.status(node))
+        await streams.purge(self._connection, subjects.OSREQ_STREAM, subjects.os_request(node))
+
+    async def post_board(self, board: JobBoard) -> None:
+        subject, facts = subjects.os_request(board.node), headers.board_headers(board)
+        await streams.store(self._connection, (subject, envelopes.signed(subject, board, self._signer), facts))
+
+    async def board(self, node: NodeName) -> JobBoard | None:
+        message = await direct.last(self._connection, subjects.OSREQ_STREAM, subjects.os_request(node))
+        return envelopes.open_board(message.data, node, self._trusted) if message else None
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
         payload = envelopes.encode_bell(bell, self._signer)

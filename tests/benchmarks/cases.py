@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import converge, idle, outages, roles, stages
+from tests.benchmarks import converge, idle, jobs, outages, roles, stages
 from tests.benchmarks.floor import Floor
 from tests.benchmarks.mesh import Mesh, Shape, running
 from tests.benchmarks.results import Result
@@ -109,7 +109,7 @@ CASES: dict[Shape, dict[str, Case]] = {
     },
 }
 
-NAMES = tuple(name for group in CASES.values() for name in group)
+NAMES = (*(name for group in CASES.values() for name in group), *jobs.NAMES)
 
 
 async def run(directory: Path, wanted: Collection[str], effort: Effort) -> AsyncGenerator[Result, None]:
@@ -126,3 +126,5 @@ async def run(directory: Path, wanted: Collection[str], effort: Effort) -> Async
             for name, case in chosen.items():
                 for result in await case(Bench(mesh, floor, effort, name)):
                     yield result
+    async for result in jobs.run(directory, wanted, effort.repetitions):
+        yield result

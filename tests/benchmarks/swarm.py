@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from node_agent import logs
-from node_agent.__main__ import node_files, os_service
+from node_agent.__main__ import job_keeper, node_files, os_service
 from node_agent.core.agent import Agent, Timing
 from node_agent.daemon import AgentDaemon
 from node_agent.ledger import Ledger
@@ -61,7 +61,7 @@ async def _agent(settings: AgentSettings) -> None:
     )
     version = importlib.metadata.version("gnt-mesh")
     agent = Agent(settings.node, boot=secrets.token_hex(8), version=version, memory=memory, timing=timing)
-    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings))
+    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), job_keeper(settings))
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),

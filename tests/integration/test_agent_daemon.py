@@ -9,20 +9,25 @@ from pathlib import Path
 import pytest_asyncio
 
 from node_agent.core.agent import Agent, Timing
+from node_agent.core.run_plan import RunPlan
 from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
+from node_agent.job_keeper import JobKeeper
+from node_agent.journal import Journal
 from node_agent.ledger import Ledger
 from node_agent.os_search import OsSearch
 from node_agent.os_service import OsService
+from node_agent.runners import Runners
 from node_agent.settings import AgentSettings
 from protocol import subjects
 from protocol.bus import BlobAsked, MasterEvent, StatusHeard
+from protocol.errors import Refused
 from protocol.messages import Assignment, FileEntry, Manifest, ScopeBell
 from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.nats_bus import streams
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.master import NatsMasterBus
-from protocol.os_messages import Confidential
+from protocol.os_messages import Confidential, OsJob
 from tests.support.broker import Broker, broker
 
 NODE = NodeName("node2")
@@ -70,6 +75,10 @@ class Pair:
                         continue
 
 
+def no_plan(job: OsJob) -> RunPlan:
+    raise Refused("this node runs nothing")
+
+
 @pytest_asyncio.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     root = tmp_path / "root"
@@ -89,7 +98,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     files = NodeFiles(root, allowed=["/etc"], protected=[], backups=backups)
     agent = Agent(NODE, boot="boot", timing=Timing(deaf_after_s=1.5, beat_interval_s=1.0))
     os_service = OsService(OsSearch(NODE, root, ["/srv/ganeti/os"]), lambda _: Confidential())
-    daemon = AgentDaemon(settings, agent, files, Ledger(tmp_path / "state"), os_service)
+    jobs = JobKeeper(Journal(tmp_path / "jobs", old_max=1), Runners(keeps_spare=False), no_plan, limit=1)
+    daemon = AgentDaemon(settings, agent, files, Ledger(tmp_path / "state"), os_service, jobs)
     heard: asyncio.Queue[MasterEvent] = asyncio.Queue()
     async with broker(tmp_path / "broker") as server:
         server.set_nodes({NODE: [ALL]})

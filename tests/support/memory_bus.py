@@ -51,6 +51,8 @@ class MemoryBroker:
         self, grants: Callable[[], Grants] | None = None, *, travel: Callable[[str], Awaitable[None]] = _at_once
     ) -> None:
         self.streams: dict[str, dict[str, bytes]] = {}
+        self.output: dict[str, list[bytes]] = {}
+        """What was said aloud of each job."""
         self.is_up = True
         self.loses: Callable[[str], bool] = lambda subject: False
         """A fault: whether a message that nobody acknowledges (a bell, a status, a question) is lost on its way."""

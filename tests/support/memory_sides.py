@@ -19,6 +19,7 @@ from protocol.bus import (
     StatusHeard,
 )
 from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -32,6 +33,7 @@ from protocol.messages import (
 )
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import envelopes
+from protocol.os_names import JobId
 
 if TYPE_CHECKING:
     from tests.support.memory_bus import MemoryBroker
@@ -189,6 +191,19 @@ class MemoryAgentBus(AnsweringSide):
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
         self.handlers = handlers
 
+    async def board(self) -> JobBoard | None:
+        found = await self._read(subjects.OSREQ_STREAM, subjects.os_request(self.node))
+        return envelopes.open_board(found, self.node, self.broker.trusted) if found is not None else None
+
+    async def report_jobs(self, report: JobReport) -> None:
+        payload = codec.encode(report)
+        await self.reach(subjects.ask_jobs(self.node))
+        self.broker.say(subjects.ask_jobs(self.node), payload)
+
+    async def say_output(self, job: JobId, text: bytes) -> None:
+        await self.reach(subjects.os_log(self.node, job))
+        self.broker.output.setdefault(subjects.os_log(self.node, job), []).append(text)
+
     async def _read(self, stream: str, subject: str, scope: ScopeName | None = None) -> bytes | None:
         await self.reach(subject)
         if scope is not None and scope not in self.broker.granted(self.node):
@@ -220,7 +235,7 @@ class MemoryMasterBus(AnsweringSide):
         await self.reach("prepare")
         self._believed = {}
         scoped = [name for scope in scopes for name in (subjects.files_stream(scope), subjects.blobs_stream(scope))]
-        for name in (*scoped, subjects.ROLES_STREAM, subjects.STATUS_STREAM):
+        for name in (*scoped, subjects.ROLES_STREAM, subjects.STATUS_STREAM, subjects.OSREQ_STREAM):
             if afresh:
                 self.broker.streams.pop(name, None)
             self.broker.streams.setdefault(name, {})
@@ -294,6 +309,17 @@ class MemoryMasterBus(AnsweringSide):
         await self.reach(subjects.role(node))
         self.broker.stream(subjects.ROLES_STREAM).pop(subjects.role(node), None)
         self.broker.stream(subjects.STATUS_STREAM).pop(subjects.status(node), None)
+        self.broker.stream(subjects.OSREQ_STREAM).pop(subjects.os_request(node), None)
+
+    async def post_board(self, board: JobBoard) -> None:
+        payload = envelopes.signed(subjects.os_request(board.node), board, self.broker.signer)
+        await self.reach(subjects.os_request(board.node))
+        self.broker.stream(subjects.OSREQ_STREAM)[subjects.os_request(board.node)] = payload
+
+    async def board(self, node: NodeName) -> JobBoard | None:
+        await self.reach(subjects.os_request(node))
+        found = self.broker.stream(subjects.OSREQ_STREAM).get(subjects.os_request(node))
+        return envelopes.open_board(found, node, self.broker.trusted) if found is not None else None
 
     async def ring(self, bell: ScopeBell | NodeBell) -> None:
         payload, subject = envelopes.encode_bell(bell, self.broker.signer), envelopes.bell_subject(bell)

@@ -56,10 +56,11 @@ _SPECIAL: dict[tuple[str, str], Callable[[], st.SearchStrategy[Any]]] = {
 
 def of(kind: type) -> st.SearchStrategy[Any]:
     """Return a strategy for one kind of message."""
-    from tests.support import os_strategies  # which is built of what is here
+    from tests.support import job_strategies, os_strategies  # which are built of what is here
 
-    if kind in os_strategies.STRATEGIES:
-        return os_strategies.STRATEGIES[kind]
+    for special in (os_strategies.STRATEGIES, job_strategies.STRATEGIES):
+        if kind in special:
+            return special[kind]
     if kind is FileEvent:
         return of(FileEntry).flatmap(_events)
     hints = typing.get_type_hints(kind)

@@ -32,6 +32,7 @@ CHANGING = {
     "os modify tiny -O a=1": "os.modify",
 }
 LOOKING = {"init", "verify", "diagnose", "env", "info", "list", "status", "watch", "wait", "up", "decode", "version"}
+LOOKING |= {"cancel"}  # of a job: it changes nothing of what should be true
 
 PREVIEW = Preview(
     roles=(RoleChange(node=NodeName("node4"), before="", after="C"),),
