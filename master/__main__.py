@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from master import logs
+from master import audit, logs
 from master.api import verbs
 from master.core import hypervisors
 from master.core.ancillary import Surroundings
@@ -86,8 +86,11 @@ async def serve(settings: MasterSettings) -> None:
 
 
 async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus) -> None:
+    audit_log = audit.AuditLog(daemon.settings.state_dir, lambda asker: audit.name_of(asker, daemon.desired.config))
+    audit_log.open()
+
     async def serve_operators() -> None:
-        await bus.serve(verbs.handlers(daemon, version=version("gnt-mesh")))
+        await bus.serve(verbs.handlers(daemon, audit_log, version=version("gnt-mesh")), audit_log.guard)
         readiness.notify("READY=1")
 
     await bus.open()

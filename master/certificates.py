@@ -78,10 +78,13 @@ def ensure_authority(pair: Pair, cluster_name: str) -> None:
 
 
 def ensure_server(pair: Pair, authority: Pair, names: Sequence[str], *, days: int = SERVER_DAYS) -> None:
-    """Make a server's certificate for these names and addresses, unless there is one that serves."""
+    """Make a server's certificate for these names and addresses, unless there is one that serves.
+
+    The authority's own certificate follows it: a node that has but its fingerprint gets it from the server.
+    """
     key = _ensure_key(pair.key)
     issuer = _read(authority.certificate)
-    if pair.certificate.exists() and _serves(_read(pair.certificate), key, issuer, names):
+    if pair.certificate.exists() and _serves(_read_chain(pair.certificate), key, issuer, names):
         return
     issuer_key = _read_key(authority.key)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
@@ -96,7 +99,7 @@ def ensure_server(pair: Pair, authority: Pair, names: Sequence[str], *, days: in
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    _write(pair.certificate, certificate)
+    _write(pair.certificate, certificate, issuer)
 
 
 def facts(path: Path) -> Facts:
@@ -146,8 +149,11 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def _serves(
-    certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate, names: Sequence[str]
+    chain: Sequence[x509.Certificate], key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate, names: Sequence[str]
 ) -> bool:
+    certificate = chain[0]
+    if chain[1:] != [issuer]:
+        return False
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):
@@ -188,13 +194,18 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _read(path: Path) -> x509.Certificate:
+    return _read_chain(path)[0]
+
+
+def _read_chain(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
         raise Refused(f"{path}: cannot read the certificate: {os.strerror(error.errno or 0)}") from error
     except ValueError as error:
         raise Refused(f"{path}: not a certificate") from error
 
 
-def _write(path: Path, certificate: x509.Certificate) -> None:
-    durable.write_file(path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+def _write(path: Path, *chain: x509.Certificate) -> None:
+    parts = [certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain]
+    durable.write_file(path, parts, mode=0o644)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from master import founding
+from master.core import broker_config
 from master.core.cluster import DEFAULT_HYPERVISORS, ClusterConfig, new_cluster
 from master.core.from_ganeti import first_config, is_ganetis
 from master.core.hypervisors import BUILT_IN
@@ -145,7 +146,10 @@ def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
         master = replace(config.master, public_key=identity.ensure_seed(place.agent_seed))
         config = replace(config, nodes={**config.nodes, master.uuid: master})
         url = f"tls://{_bracketed(listener.names[0])}:{listener.port}"
-        put(place.broker_nodes, founding.nodes_text(config))
+        config = founding.with_operator(config, users["operator"])
+        nodes, access = broker_config.lists(config)
+        put(place.broker_nodes, nodes)
+        put(place.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
         put(place.broker_config, founding.broker_text(place, listener, users, version))
         put(place.master_keys, founding.master_keys_text(place), mode=0o644)
         put(place.nats_context, founding.nats_context_text(place, config.cluster.cluster_name, url))
@@ -263,6 +267,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> Non
             "seed_file": seen(place.seed("master")),
             "system_seed_file": seen(place.seed("system")),
             "signing_seed_file": seen(place.seed(founding.SIGNING)),
+            "join_seed_file": seen(place.seed("join")),
             "broker_nodes_file": seen(place.broker_nodes),
             **root,
             "state_dir": seen(place.state_dir("master")),
@@ -276,7 +281,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> Non
             **root,
             "state_dir": seen(place.state_dir("agent")),
         },
-        "operator": {**reach, "seed_file": seen(place.seed("admin"))},
+        "operator": {"name": founding.OPERATOR, **reach, "seed_file": seen(place.seed("operator"))},
     }
     comments = {
         "master": "The master daemon: gnt-mesh-master.",

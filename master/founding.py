@@ -5,19 +5,24 @@ durable and leaves alone what is there, so that one that was interrupted is comp
 """
 
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from master import certificates
 from master.certificates import Pair
 from master.core import broker_config
-from master.core.cluster import ClusterConfig
+from master.core.cluster import ClusterConfig, with_cluster
+from master.core.grants import Access
 from protocol import durable, identity
 from protocol.errors import Refused
 
-USERS: Final = ("master", "admin", "system")
+USERS: Final = ("master", "admin", "system", "join", "operator")
+
+OPERATOR: Final = "admin"
+"""What the audit log calls the one who uses `gnt-mesh` where the cluster was made."""
 
 SIGNING: Final = "signing"
 """The key that the master signs with. It is no user's."""
@@ -81,10 +86,14 @@ def master_keys_text(places: Places) -> bytes:
     return identity.public_keys_text([identity.read_public_key(places.seed(SIGNING))])
 
 
-def nodes_text(config: ClusterConfig) -> bytes:
-    """Return the broker's list of nodes as the master writes it; for as long as that does not run."""
-    members = [(node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes()]
-    return broker_config.render_nodes(member for member in members if member[0]).encode()
+def with_operator(config: ClusterConfig, key: str) -> ClusterConfig:
+    """Return the config with its first operator, who is one like any other; for as long as the master does not run."""
+    if any(access.public_key == key for access in config.cluster.access):
+        return config
+    others = [access for access in config.cluster.access if access.name != OPERATOR]
+    now = time.time()
+    operator = Access(name=OPERATOR, role="operator", public_key=key, ctime=now)
+    return with_cluster(config, replace(config.cluster, access=(*others, operator)), now)
 
 
 def broker_text(places: Places, listener: Listener, users: Mapping[str, str], version: tuple[int, int, int]) -> bytes:
@@ -99,6 +108,7 @@ def broker_text(places: Places, listener: Listener, users: Mapping[str, str], ve
             master_key=users["master"],
             admin_key=users["admin"],
             system_key=users["system"],
+            join_key=users["join"],
             certificate_file=str(places.broker_certificate),
             key_file=str(places.broker_key),
             server_version=version,

@@ -41,6 +41,8 @@ class Publisher:
         self._store = store
         self._broker_nodes_file = broker_nodes_file
         self._refuse = refuse
+        self._enforced: tuple[bytes, bytes] | None = None
+        """The lists of nodes and of access that the broker is known to act on; None while that is not known."""
         self._previous: dict[ScopeName, Manifest] = {}
         self._digests: dict[ScopeName, tuple[Manifest, str]] = {}
         self._swept: dict[ScopeName, tuple[int, int]] = {}
@@ -51,8 +53,8 @@ class Publisher:
         (0, 0) means that nothing on the bus was ahead, as it should be; otherwise the caller must go beyond both.
         """
         await self._bus.prepare(config.scopes(), afresh=afresh)
-        self.write_broker_nodes(config)
-        await self._bus.reload_broker()
+        self._enforced = None  # it may be another broker, or one that was started with an older file
+        await self.let_in(config)
         ahead = [await self._restore_scope(manifest) for manifest in manifests.values()]
         serials = [await self._restore_assignment(config, node) for node in config.nodes.values()]
         for manifest in manifests.values():
@@ -61,7 +63,12 @@ class Publisher:
         return max(ahead, default=0), max(serials, default=0)
 
     async def publish(self, publication: Publication, before: Manifests) -> None:
-        """Store contents, then events and manifests, then ring: nobody hears of what cannot be fetched yet."""
+        """Store contents, then events and manifests, then ring: nobody hears of what cannot be fetched yet.
+
+        Nothing new goes out before the broker has shut out whom it should: Unavailable if that is not known.
+        """
+        if self._enforced is None:
+            raise Unavailable("the broker does not act on its list of nodes yet; nothing is published before it does")
         for manifest in publication.manifests:
             if manifest.scope in before:
                 self._previous[manifest.scope] = before[manifest.scope]
@@ -111,22 +118,19 @@ class Publisher:
 
     async def let_in(self, config: ClusterConfig) -> None:
         """Have the broker enforce the config's nodes and scopes; when this returns it does."""
-        if self.write_broker_nodes(config):
-            await self._bus.reload_broker()
+        nodes, access = broker_config.lists(config)
+        if (nodes, access) == self._enforced:
+            return
+        self._enforced = None
+        _write_list(self._broker_nodes_file, nodes)
+        _write_list(self._broker_nodes_file.with_name(broker_config.ACCESS_FILE), access)
+        await self._bus.reload_broker()
+        self._enforced = (nodes, access)
 
-    def write_broker_nodes(self, config: ClusterConfig) -> bool:
-        """Write the broker's list of nodes; return whether it changed."""
-        members = [
-            (node.public_key, node.name, config.scopes_of(node)) for node in config.sorted_nodes() if node.public_key
-        ]
-        text = broker_config.render_nodes(members).encode()
-        try:
-            if self._broker_nodes_file.exists() and self._broker_nodes_file.read_bytes() == text:
-                return False
-            durable.write_file(self._broker_nodes_file, text)
-        except OSError as error:
-            raise Unavailable(f"cannot write {self._broker_nodes_file}: {error.strerror}") from error
-        return True
+    @property
+    def is_enforced(self) -> bool:
+        """True if the broker is known to act on the list of nodes that it was given last."""
+        return self._enforced is not None
 
     async def ring(self, manifest: Manifest, *, is_beat: bool = False) -> None:
         bell = ScopeBell(scope=manifest.scope, epoch=manifest.epoch, generation=manifest.generation, is_beat=is_beat)
@@ -238,3 +242,11 @@ def assignment_of(config: ClusterConfig, node: Node) -> Assignment:
 
 def _events_of(manifest: Manifest, publication: Publication) -> list[FileEvent]:
     return [event for event in publication.events if event.scope == manifest.scope]
+
+
+def _write_list(path: Path, text: bytes) -> None:
+    try:
+        if not path.exists() or path.read_bytes() != text:
+            durable.write_file(path, text)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}") from error

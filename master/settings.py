@@ -26,6 +26,11 @@ class MasterSettings:
     """What nodes act on is signed with this key, which opens nothing by itself."""
     broker_nodes_file: Path
     """The part of the broker's configuration that the master writes: one user per node."""
+    join_seed_file: Path = Path("/etc/gnt-mesh/join.nk")
+    """With this key, which is in every join token, a node that is not in yet may ask to be let in."""
+    server_for_nodes: str = ""
+    """The server's address in join tokens, if nodes reach it by another one than the master."""
+    join_token_valid_s: float = 3600.0
     root: Path = Path("/")
     """Where the sources are: the root of the master's own node."""
     state_dir: Path = Path("/var/lib/gnt-mesh/master")
@@ -68,6 +73,8 @@ class OperatorSettings:
     server: str
     ca_file: Path
     seed_file: Path
+    name: str = "operator"
+    """The name of this access, as `gnt-mesh cluster access list` shows it."""
 
 
 def master_settings(path: Path) -> MasterSettings:

@@ -25,7 +25,8 @@ from node_agent.os_service import OsService
 from node_agent.runners import Runners
 from node_agent.settings import AGENT_SETTINGS, NO_TETHER, PROTECTED_PATHS, AgentSettings, agent_settings
 from protocol import durable, identity, readiness, sealing
-from protocol.errors import Refused
+from protocol.access_messages import JoinReply, JoinRequest
+from protocol.errors import Refused, Unavailable
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
 from protocol.os_messages import Confidential
@@ -38,17 +39,48 @@ OLD_JOBS_MAX = 20
 
 
 def main() -> None:
-    """Run the agent until SIGTERM or SIGINT. Exit 78 with one sentence if its configuration is at fault."""
+    """Run the agent until SIGTERM or SIGINT; `gnt-mesh-agent join TOKEN` makes this machine a node first.
+
+    Exit 78 with one sentence if the configuration is at fault.
+    """
+    if sys.argv[1:2] == ["join"]:
+        return join_main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="gnt-mesh-agent", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings file (%(default)s)")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        asyncio.run(serve(agent_settings(arguments.settings)))
+        return asyncio.run(serve(agent_settings(arguments.settings)))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-agent: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
+
+
+def join_main(words: list[str]) -> None:
+    """Make this machine a node of the cluster that has made TOKEN: once, before the agent is started."""
+    from node_agent import join  # an agent that runs needs none of it
+    from protocol.nats_bus.joiner import ask_to_join
+
+    parser = argparse.ArgumentParser(prog="gnt-mesh-agent join", description=join_main.__doc__)
+    parser.add_argument("token", metavar="TOKEN", help="what gnt-mesh node add has printed; - reads it from stdin")
+    parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings to be made (%(default)s)")
+    parser.add_argument("--root", type=Path, default=join.ROOT_DEFAULT, help="where the node's files are (%(default)s)")
+    arguments = parser.parse_args(words)
+    token = sys.stdin.readline() if arguments.token == "-" else arguments.token
+
+    async def ask(server: str, ca_file: Path, seed: str, request: JoinRequest) -> JoinReply:
+        return await ask_to_join(Endpoint(server, ca_file), seed, request)
+
+    try:
+        joined = asyncio.run(join.join(token, arguments.settings, arguments.root, ask))
+    except (Refused, Unavailable) as error:
+        sys.stderr.write(f"gnt-mesh-agent: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        sys.stderr.write(f"gnt-mesh-agent: {error.filename or arguments.settings}: {error.strerror}\n")
+        sys.exit(1)
+    sys.stdout.write(f"{joined.node} is in cluster {joined.cluster}; its agent's settings are {joined.settings}\n")
 
 
 async def serve(settings: AgentSettings) -> None:

@@ -19,6 +19,7 @@ from node_agent.files import NodeFiles
 from node_agent.job_keeper import JobKeeper
 from node_agent.ledger import Ledger
 from node_agent.os_service import OsService
+from node_agent.renewing import Renewing
 from node_agent.settings import AgentSettings
 from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
@@ -82,7 +83,8 @@ class AgentDaemon:
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
-        served = (self._verifying, self._os_service, self._jobs)
+        renewing = Renewing(self._settings.seed_file, bus)
+        served = (self._verifying, self._os_service, self._jobs, renewing)
         await bus.serve({verb: handler for each in served for verb, handler in each.handlers().items()})
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._hints.run())

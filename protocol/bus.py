@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from protocol.job_messages import JobBoard, JobReport
+from protocol.key_messages import KeyInfo
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -94,6 +95,24 @@ Handler = Callable[..., Awaitable[object]]
 """Takes the decoded request, returns the reply; raises `Refused` or `Unavailable` with the sentence for the asker."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, as the server says: the asker cannot say so itself."""
+
+    account: str = ""
+    key: str = ""
+    origin: str = ""
+
+
+Guard = Callable[[Asker, str, object, Handler], Awaitable[object]]
+"""Takes asker, verb, decoded request and handler; answers by calling the handler, or refuses."""
+
+
+async def unguarded(asker: Asker, verb: str, request: object, handler: Handler) -> object:
+    """Let everybody ask who can."""
+    return await handler(request)
+
+
 class AgentBus(Protocol):
     """One node's side: it pulls by direct get alone, and says only what is its own."""
 
@@ -129,6 +148,9 @@ class AgentBus(Protocol):
 
     async def say_output(self, job: JobId, text: bytes) -> None:
         """Say output of a job aloud, as text, for people who listen. Nobody acts on it."""
+
+    async def use_seed(self, seed: str) -> None:
+        """Connect anew with another key; what was heard of meanwhile is lost, as after any loss of the connection."""
 
     async def close(self) -> None: ...
 
@@ -194,8 +216,14 @@ class MasterBus(Protocol):
     async def reload_broker(self) -> None:
         """Have the server read its configuration again; Unavailable with the server's word if it refuses."""
 
-    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
-        """Answer operators: per verb the request type and its handler."""
+    async def certificates(self) -> tuple[KeyInfo, ...]:
+        """Return the certificate that the server shows, and those of the authorities that are trusted."""
+
+    async def is_connected(self, public_key: str) -> bool:
+        """Return whether somebody is connected with this key now: the server's word, nobody else's."""
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]], guard: Guard = unguarded) -> None:
+        """Answer operators: per verb the request type and its handler. Every request passes the guard."""
 
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float

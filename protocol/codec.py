@@ -10,8 +10,10 @@ import msgpack
 import msgspec
 
 from protocol import (
+    access_messages,
     change_messages,
     job_messages,
+    key_messages,
     messages,
     operator_job_messages,
     operator_messages,
@@ -33,8 +35,10 @@ MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 KINDS: Final[dict[str, type]] = {
     kind.__name__: kind
     for module in (
+        access_messages,
         change_messages,
         job_messages,
+        key_messages,
         messages,
         operator_job_messages,
         operator_messages,

@@ -4,18 +4,36 @@ A seed is made on the machine that uses it and stays there, in a file only its o
 public key.
 """
 
+import base64
+import binascii
 import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 import nkeys
+from nacl.exceptions import CryptoError
+from nacl.signing import VerifyKey
 
 from protocol import durable
 from protocol.errors import Refused
 from protocol.names import public_key
 
-__all__ = ["ensure_seed", "public_key", "public_keys_text", "read_public_key", "read_public_keys", "read_seed"]
+__all__ = [
+    "ensure_seed",
+    "is_signed",
+    "public_key",
+    "public_key_of",
+    "public_keys_text",
+    "public_text",
+    "raw_of",
+    "raw_public",
+    "read_public_key",
+    "read_public_keys",
+    "read_seed",
+    "seed_of",
+    "sign",
+]
 
 
 def ensure_seed(path: Path) -> str:
@@ -55,6 +73,45 @@ def read_public_keys(path: Path) -> frozenset[str]:
 def public_keys_text(public_keys: Iterable[str]) -> bytes:
     """Return what `read_public_keys` reads."""
     return "".join(f"{key}\n" for key in sorted(public_keys)).encode("ascii")
+
+
+def seed_of(raw: bytes) -> str:
+    """Return 32 random bytes as the seed of a user."""
+    return bytes(nkeys.encode_seed(raw, nkeys.PREFIX_BYTE_USER)).decode()
+
+
+def raw_of(seed: str) -> bytes:
+    """Return the 32 bytes in a seed."""
+    return bytes(nkeys.decode_seed(bytearray(seed.encode()))[1])
+
+
+def public_key_of(seed: str) -> str:
+    return str(nkeys.from_seed(bytearray(seed.encode())).public_key.decode())
+
+
+def raw_public(key: str) -> bytes:
+    """Return the 32 bytes in a public key."""
+    return base64.b32decode(public_key(key))[1:33]
+
+
+def public_text(raw: bytes) -> str:
+    """Return 32 bytes as the public key of a user."""
+    body = bytes((nkeys.PREFIX_BYTE_USER,)) + raw
+    return base64.b32encode(body + binascii.crc_hqx(body, 0).to_bytes(2, "little")).decode().rstrip("=")
+
+
+def sign(seed: str, data: bytes) -> bytes:
+    """Return the signature of `data` by the holder of a seed."""
+    return bytes(nkeys.from_seed(bytearray(seed.encode())).sign(data))
+
+
+def is_signed(by: str, data: bytes, signature: bytes) -> bool:
+    """True if the holder of a public key has signed `data`."""
+    try:
+        VerifyKey(raw_public(by)).verify(data, signature)
+    except (CryptoError, ValueError, TypeError):
+        return False
+    return True
 
 
 def _key_pair(path: Path) -> nkeys.KeyPair:

@@ -63,6 +63,8 @@ class Changed:
     """Secrets that a node has held which must not know them any more: they are to be renewed."""
     preview: Preview | None = None
     """Set after a dry run: nothing was changed, `done` is what would be, and there is nothing to wait for."""
+    token: str = ""
+    """The join token of a node that was added without a key: shown this once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,9 @@ class NodeAdd(ChangeRequest):
     vm_capable: bool = True
     master_capable: bool = True
     public_key: str = ""
-    """The node's public nkey; empty for a node whose agent has not made its key yet."""
+    """The node's public nkey; empty for a node whose agent has not made its key yet: it gets a join token."""
+    readd: bool = False
+    """The node is in the cluster and was installed anew: its former key is void, and it gets a join token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,37 @@
 """Who may say and hear what: one table, from which the server's configuration is generated and SPEC.md's written.
 
-The NATS server enforces it; nothing in the daemons has to behave for it to hold (design, D6). Two accounts: CTL
-owns JetStream and holds the master and administrators, NODES holds every agent and reaches CTL by service
-imports alone, because a reply subject that a node chooses then exists in NODES only.
+The NATS server enforces it; nothing in the daemons has to behave for it to hold (design, D6). CTL owns JetStream and
+holds the master alone; NODES holds every agent, OPS operators and observers, JOIN those who are not in yet. These
+three reach CTL by service imports alone, because a reply subject that its asker chooses then exists in the asker's own
+account only.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from protocol import subjects
-from protocol.names import NodeName, ScopeName
+from protocol.names import MASTER_CANDIDATES, NodeName, ScopeName, is_secret
 
 CTL: Final = "CTL"
 NODES: Final = "NODES"
+OPS: Final = "OPS"
+JOIN: Final = "JOIN"
 SYS: Final = "SYS"
+
+OPS_PREFIX: Final = "OPS.API"
+"""What operators and observers put before a JetStream request, instead of `$JS.API`: in their account is no JetStream,
+and the server would answer such a request itself."""
+
+AccessRole = Literal["operator", "observer"]
+
+READING_VERBS: Final = frozenset(
+    {"status", "wait", "cluster.info", "node.list", "group.list", "file.list", "access.list", "audit.list"}
+    | {"audit.verify", "cluster.verify", "keys.list", "os.list", "os.diagnose", "job.list", "job.follow"}
+)
+"""What an observer may ask of the master. Every other verb changes something, and is written into the audit log."""
+
+JOIN_VERB: Final = "join"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +57,19 @@ class Import:
     subject: str
     account: str
     share: bool = False
-    """The exporter learns from the server itself which account and user asked."""
+    """The exporter learns from the server itself which account and user asked, and from where."""
+    to: str = ""
+    """The subject under which the importing account knows it, if it is another one."""
 
+
+_LOOKING_VERBS: Final = (
+    *("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "STREAM.MSG.GET.*"),
+    *("CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"),
+)
+"""Requests to JetStream that change nothing. Those that create a consumer can push to anybody, so they are none."""
+
+_OPS_VERBS: Final = (*_LOOKING_VERBS, "DIRECT.GET.*", "DIRECT.GET.*.>")
+_WATCHED: Final = ("mesh.files.>", "mesh.status.*", "mesh.os.log.*.>")
 
 EXPORTS: Final = {
     CTL: (
@@ -51,6 +79,10 @@ EXPORTS: Final = {
         Export("service", "mesh.os.log.*.>"),
         Export("service", "mesh.ask.*.>"),
         Export("stream", "mesh.bell.>"),
+        Export("service", "mesh.api.>"),
+        Export("service", "$SRV.>", answers_many=True),
+        *(Export("service", f"$JS.API.{verb}") for verb in _LOOKING_VERBS),
+        *(Export("stream", subject) for subject in _WATCHED),
     ),
     NODES: (
         Export("service", "mesh.rpc.*.>"),
@@ -71,6 +103,14 @@ IMPORTS: Final = {
         Import("service", "mesh.ask.*.>", CTL, share=True),
         Import("stream", "mesh.bell.>", CTL),
     ),
+    OPS: (
+        Import("service", "mesh.api.>", CTL, share=True),
+        *(Import("service", f"$JS.API.{verb}", CTL, to=f"{OPS_PREFIX}.{verb}") for verb in _OPS_VERBS),
+        Import("service", "$SRV.>", CTL),
+        Import("stream", "mesh.bell.>", CTL),
+        *(Import("stream", subject, CTL) for subject in _WATCHED),
+    ),
+    JOIN: (Import("service", f"mesh.api.{JOIN_VERB}", CTL, share=True),),
 }
 
 
@@ -92,3 +132,31 @@ def node_permissions(node: NodeName, scopes: Iterable[ScopeName]) -> Permissions
     for verb in ("PING", "INFO", "STATS"):
         subscribe += [f"$SRV.{verb}", f"$SRV.{verb}.>"]
     return Permissions(tuple(publish), tuple(subscribe))
+
+
+def access_permissions(name: str, role: AccessRole, scopes: Iterable[ScopeName]) -> Permissions:
+    """Return what an operator or an observer may do: look at everything but secrets, and ask what the role may."""
+    open_scopes = sorted(scope for scope in scopes if not is_secret(scope))
+    streams = [stream for s in open_scopes for stream in (subjects.files_stream(s), subjects.blobs_stream(s))]
+    streams += [subjects.ROLES_STREAM, subjects.STATUS_STREAM, subjects.OSLOG_STREAM]
+    asking = [subjects.api(">")] if role == "operator" else [subjects.api(verb) for verb in sorted(READING_VERBS)]
+    looking = [f"{OPS_PREFIX}.{verb}" for verb in _LOOKING_VERBS if verb != "STREAM.MSG.GET.*"]
+    for stream in streams:
+        looking += [f"{OPS_PREFIX}.STREAM.MSG.GET.{stream}", f"{OPS_PREFIX}.DIRECT.GET.{stream}"]
+        looking += [f"{OPS_PREFIX}.DIRECT.GET.{stream}.>"]
+    services = [f"$SRV.{verb}{rest}" for verb in ("PING", "INFO", "STATS") for rest in ("", ".>")]
+    watching = [f"mesh.files.{scope}.>" for scope in open_scopes]
+    watching += [subjects.scope_bell(scope) for scope in (*open_scopes, MASTER_CANDIDATES)]
+    watching += ["mesh.bell.node.*", subjects.CLUSTER_BELL, subjects.STATUS_ALL, "mesh.os.log.*.>"]
+    inbox = f"{access_inbox(name)}.>"
+    return Permissions((*asking, *looking, *services), (inbox, *watching))
+
+
+def access_inbox(name: str) -> str:
+    """Return the inbox prefix of an operator or observer; nobody else may hear what is sent there."""
+    return f"_INBOX_{name}"
+
+
+def join_permissions() -> Permissions:
+    """Return what one may do who is not in yet: ask to be let in, and hear the answer."""
+    return Permissions((subjects.api(JOIN_VERB),), (f"{access_inbox(JOIN_VERB)}.>",))

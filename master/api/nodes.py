@@ -2,25 +2,29 @@
 
 import time
 import uuid
+from dataclasses import replace
 
 from master import farewell
 from master.api import goals
 from master.api.roles import tell
-from master.core import consequences, operations
-from master.core.cluster import after
+from master.core import access_operations, consequences, operations
+from master.core.cluster import ClusterConfig, after
 from master.daemon import MasterDaemon
+from master.door import Door
 from master.outcome import Outcome
 from protocol import operator_messages as op
 from protocol import paging
 from protocol.bus import Handler
-from protocol.errors import MeshError
+from protocol.errors import MeshError, Refused
+from protocol.names import NodeName, node_name
 
 
 class NodeVerbs:
     """`node …`."""
 
-    def __init__(self, daemon: MasterDaemon) -> None:
+    def __init__(self, daemon: MasterDaemon, door: Door) -> None:
         self._daemon = daemon
+        self._door = door
         self._desired = daemon.desired
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
@@ -32,15 +36,40 @@ class NodeVerbs:
         }
 
     async def add(self, request: op.NodeAdd) -> op.Changed:
+        if request.readd:
+            return await self._readd(request)
         node_uuid = str(uuid.uuid4())
-        outcome = await self._desired.change(
-            lambda config, now: operations.add_node(config, request, uuid=node_uuid, now=now),
-            request,
-            why=f"node add {request.name}",
-        )
+        token, key = "", ""
+
+        def make(config: ClusterConfig, now: float) -> ClusterConfig:
+            added = operations.add_node(config, request, uuid=node_uuid, now=now)
+            return self._grant(added, request.name, key, now) if key else added
+
+        if not request.public_key:
+            token, key = self._door.make_token(_checked_name(request.name))
+        outcome = await self._desired.change(make, request, why=f"node add {request.name}")
         node = outcome.after.nodes[node_uuid]
         done = [f"Node {node.name} added.", consequences.own_role(outcome.before, outcome.after, node)]
-        return tell(self._daemon, outcome, goals.of_node(outcome.goal, outcome.after, node), done=done, asked=node_uuid)
+        goal = goals.of_node(outcome.goal, outcome.after, node)
+        changed = tell(self._daemon, outcome, goal, done=done, asked=node_uuid)
+        return replace(changed, token="" if request.dry_run else token)
+
+    async def _readd(self, request: op.NodeAdd) -> op.Changed:
+        """A node that was installed anew has a new identity, and the old one is void."""
+        name = self._desired.config.node(request.name).name
+        token, key = self._door.make_token(name)
+        outcome = await self._desired.change(
+            lambda config, now: self._grant(config, name, key, now), request, why=f"node add --readd {name}"
+        )
+        done = [f"Node {name} can join anew."]
+        if outcome.before.node(name).public_key:
+            done.append("Its former key is void." if self._desired.publisher.is_enforced else f"B{_NOT_YET[1:]}.")
+        changed = outcome.answer(done, goal=replace(outcome.goal, generations={}, serials={}))
+        return replace(changed, token="" if request.dry_run else token)
+
+    def _grant(self, config: ClusterConfig, name: str, token_key: str, now: float) -> ClusterConfig:
+        expires = now + self._daemon.settings.join_token_valid_s
+        return access_operations.grant_join(config, name, token_key=token_key, expires=expires, now=now)
 
     async def list_all(self, request: op.NodeQuery) -> op.NodeInfos:
         config = self._desired.config
@@ -79,9 +108,20 @@ class NodeVerbs:
         except MeshError:
             self._desired.restore_due.set()  # it is a member still, and has been told otherwise
             raise
-        done = [f"Node {name} removed; nats-server no longer knows its key."]
+        voided = "nats-server no longer knows its key" if self._desired.publisher.is_enforced else _NOT_YET
+        done = [f"Node {name} removed; {voided}."]
         keeps = not (gave_back or request.dry_run)
         return tell(self._daemon, outcome, outcome.goal, done=done, keeps_its_files=keeps)
+
+
+_NOT_YET = "but the broker could not be told yet, and still lets it in; it is being tried again"
+
+
+def _checked_name(name: str) -> NodeName:
+    try:
+        return node_name(name)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def _flag_lines(outcome: Outcome, node: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Final
 from master.daemon import MasterDaemon
 from protocol.bus import Handler
 from protocol.errors import Refused
-from protocol.operator_messages import NodeModify
+from protocol.operator_messages import NodeAdd, NodeModify
 
 GANETIS_OWN: Final = {
     "cluster.modify": "gnt-cluster modify",
@@ -40,4 +40,6 @@ def guarded(daemon: MasterDaemon, verb: str, handler: Handler) -> Handler:
 
 
 def _is_ours(request: object) -> bool:
+    if isinstance(request, NodeAdd):
+        return request.readd
     return isinstance(request, NodeModify) and all(getattr(request, name) is None for name in _GANETIS_FIELDS)

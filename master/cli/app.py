@@ -17,7 +17,7 @@ COMMANDS = {
     "status": Place("master.cli.fleet:status", "Show the fleet: roles, generations, what is missing and why."),
     "watch": Place("master.cli.fleet:watch", "Show the fleet live, until Ctrl-C."),
     "wait": Place("master.cli.fleet:wait", "Wait until every node has what it should have."),
-    "cluster": Place("master.cli.cluster:cluster", "The cluster as a whole: init, info, modify, redist-conf, verify."),
+    "cluster": Place("master.cli.cluster:cluster", "The cluster: info, modify, verify, access, audit, keys and more."),
     "node": Place("master.cli.node:node", "Nodes: add, list, info, modify, remove."),
     "group": Place("master.cli.group:group", "Node groups: add, list, remove."),
     "file": Place("master.cli.file:file", "Managed files: add, list, info, modify, remove."),

@@ -33,13 +33,22 @@ def change(
         if changed.preview:
             return _tell_preview(changed.done, changed.preview, as_json=as_json)
         if not as_json:
-            emit_lines(changed.done)
+            emit_lines([*changed.done, *_token_lines(changed)])
         outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
         if as_json:
             emit_json({**changed_shape(changed), **(outcome_shape(outcome) if outcome else {})})
         return _tell(outcome, timeout_s, quiet=as_json) if outcome else DONE
 
     return with_bus(work)
+
+
+def _token_lines(changed: Changed) -> list[str]:
+    if not changed.token:
+        return []
+    return [
+        "To let it in, run this on the node, once and soon; it is not shown again:",
+        f"gnt-mesh-agent join {changed.token}",
+    ]
 
 
 def wait_until(request: WaitRequest, *, timeout_s: float, as_json: bool) -> int:

@@ -3,11 +3,14 @@
 import click
 
 from master.cli import options
+from master.cli.access import access
+from master.cli.audit import audit
 from master.cli.change import change
 from master.cli.cluster_init import init
 from master.cli.cluster_verify import verify
 from master.cli.connect import ask
 from master.cli.formats import moment, yes
+from master.cli.keys import keys, renew_crypto
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.output import emit_json, show
 from master.cli.shapes import cluster_shape
@@ -17,11 +20,15 @@ from protocol.operator_messages import ClusterInfo, Nothing, RedistConf
 
 @click.group(cls=MeshGroup)
 def cluster() -> None:
-    """The cluster as a whole: init, info, modify, redist-conf, verify."""
+    """The cluster: info, modify, verify, access, audit, keys and more."""
 
 
 cluster.add_command(init)
 cluster.add_command(verify)
+cluster.add_command(access)
+cluster.add_command(audit)
+cluster.add_command(keys)
+cluster.add_command(renew_crypto)
 
 
 @cluster.command(cls=MeshCommand)

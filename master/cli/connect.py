@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from master.cli.lazy import chosen_directory
 from protocol.bus import OperatorBus
 from protocol.errors import Refused, Unavailable
 
+if TYPE_CHECKING:
+    from master.settings import OperatorSettings
+
 T = TypeVar("T")
 
 
@@ -23,19 +26,30 @@ T = TypeVar("T")
 async def open_bus(directory: Path | None) -> AsyncIterator[OperatorBus]:
     """Connect to the mesh in `directory`, or to the configured one; Refused or Unavailable say why it cannot be."""
     # Imported here: the bus over NATS is most of what this command costs to start.
-    from master.settings import OPERATOR_SETTINGS, OPERATOR_SETTINGS_FILE, operator_settings
     from protocol.identity import read_seed
     from protocol.nats_bus import Endpoint, NatsOperatorBus
+    from protocol.permissions import access_inbox
 
-    path = directory / OPERATOR_SETTINGS_FILE if directory else OPERATOR_SETTINGS
-    _check_there(path, directory)
-    settings = operator_settings(path)
-    bus = NatsOperatorBus(Endpoint(settings.server, settings.ca_file), read_seed(settings.seed_file))
+    settings = settings_of(directory)
+    bus = NatsOperatorBus(
+        Endpoint(settings.server, settings.ca_file),
+        read_seed(settings.seed_file),
+        inbox_prefix=access_inbox(settings.name),
+    )
     try:
         await bus.open()
         yield bus
     finally:
         await bus.close()
+
+
+def settings_of(directory: Path | None) -> "OperatorSettings":
+    """Return where the mesh in `directory`, or the configured one, is to be reached."""
+    from master.settings import OPERATOR_SETTINGS, OPERATOR_SETTINGS_FILE, operator_settings
+
+    path = directory / OPERATOR_SETTINGS_FILE if directory else OPERATOR_SETTINGS
+    _check_there(path, directory)
+    return operator_settings(path)
 
 
 @dataclass(frozen=True, slots=True)

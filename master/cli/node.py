@@ -38,6 +38,7 @@ def node() -> None:
 @options.yes_no_option("--vm-capable", help="Whether it may run instances; yes if not given.")
 @options.yes_no_option("--master-capable", help="Whether it may become master candidate; yes if not given.")
 @click.option("--public-key", metavar="KEY", help="The public nkey of its agent; it can be given later, by modify.")
+@click.option("--readd", is_flag=True, help="It is in the cluster and was installed anew: its old key is void at once.")
 @options.waiting_options(default=False)
 def add(
     name: str,
@@ -45,25 +46,31 @@ def add(
     vm_capable: bool | None,
     master_capable: bool | None,
     public_key: str | None,
+    readd: bool,
     wait: bool,
     timeout: float,
     as_json: bool,
 ) -> int:
-    """Add a node to the cluster.
+    """Add a node to the cluster, and print the token with which it joins.
 
-    The master lets the agent with that key onto the bus, and the agent fetches what its node must hold. The command
-    does not wait for that unless told to, because the agent may not run yet.
+    The token is for this node alone, works once, and expires after an hour. On the node, `gnt-mesh-agent join TOKEN`
+    makes its key, which never leaves it, and verifies the cluster by the fingerprint in the token. The command does not
+    wait for that unless told to.
 
     \b
+    gnt-mesh node add node4 --group rack1 --vm-capable no
+    gnt-mesh node add node4 --readd
     gnt-mesh node add node4 --public-key UC5M...
-    gnt-mesh node add node4 --group rack1 --vm-capable no --wait --timeout 60
     """
+    if readd and (group or public_key or vm_capable is not None or master_capable is not None):
+        raise click.UsageError("--readd changes nothing but the node's identity; use gnt-mesh node modify for the rest")
     request = NodeAdd(
         name=name,
         group=group or "",
         vm_capable=vm_capable is not False,
         master_capable=master_capable is not False,
         public_key=public_key or "",
+        readd=readd,
     )
     return change("node.add", request, wait=wait, timeout_s=timeout, as_json=as_json)
 

@@ -111,6 +111,7 @@ def changed_shape(changed: Changed) -> Json:
         ],
         "withdrawn_count": changed.withdrawn_count,
         "rotate": list(changed.rotate),
+        **({"token": changed.token} if changed.token else {}),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from master.core.damage import Misfit, at_keys, duplicates, locate, unknown
+from master.core.grants import Access, JoinGrant
 from master.core.hypervisors import HvValue, hypervisor_name, parameter_name
 from protocol.errors import Refused
 from protocol.names import (
@@ -53,6 +54,12 @@ class Node:
     offline: bool = False
     master_capable: bool = True
     vm_capable: bool = True
+    next_public_key: str = ""
+    """Also valid, until it has come back with it: then it is its only key."""
+    key_time: float = 0.0
+    """When its key was made known; 0 for one that was there from the start."""
+    join: JoinGrant | None = None
+    """The join token that was made for it last."""
     serial_no: int = 1
     """Grows with every change of this node; it is also the serial of its assignment."""
     ctime: float = 0.0
@@ -60,8 +67,9 @@ class Node:
 
     def __post_init__(self) -> None:
         node_name(self.name)
-        if self.public_key:
-            public_key(self.public_key)
+        for key in (self.public_key, self.next_public_key):
+            if key:
+                public_key(key)
         if self.serial_no < 1:
             raise ValueError(f"node {self.name}: serial_no {self.serial_no}, it counts from 1")
         if self.master_candidate + self.drained + self.offline > 1:
@@ -134,6 +142,8 @@ class Cluster:
     If it follows, nodes, groups, roles, hypervisors and parameters are Ganeti's, and only that changes them."""
     ancillary_files: tuple[AncillaryFile, ...] = ()
     withdrawn_files: tuple[WithdrawnFile, ...] = ()
+    access: tuple[Access, ...] = ()
+    """Operators and observers; nodes are no access."""
     serial_no: int = 1
     ctime: float = 0.0
     mtime: float = 0.0
@@ -183,6 +193,9 @@ class ClusterConfig:
         _check_unique("node name", "nodes", ((uuid, node.name) for uuid, node in self.nodes.items()), "name")
         _check_unique("node public_key", "nodes", keyed, "public_key")
         groups = ((uuid, group.name) for uuid, group in self.nodegroups.items())
+        for key in ("name", "public_key"):
+            access = ((index, str(getattr(one, key))) for index, one in enumerate(self.cluster.access))
+            _check_unique(f"access {key}", "cluster", access, key, within=("access",))
         _check_unique("node group name", "nodegroups", groups, "name")
         files = ((index, file.path) for index, file in enumerate(self.cluster.ancillary_files))
         _check_unique("managed path", "cluster", files, "path", within=("ancillary_files",))

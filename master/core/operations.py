@@ -83,9 +83,10 @@ def modify_node(config: ClusterConfig, request: NodeModify, *, now: float) -> Cl
     after = _with_flags(before, request)
     if request.group is not None:
         after = replace(after, group=config.group(request.group).uuid)
-    if request.public_key is not None:
+    if request.public_key not in (None, before.public_key):
+        assert request.public_key is not None
         _check_key(config, request.public_key, before.name)
-        after = replace(after, public_key=request.public_key)
+        after = replace(after, public_key=request.public_key, next_public_key="", key_time=now, join=None)
     if after == before:
         return config
     if _promotes_itself(config, request, before, after):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from master import founding
+from master.core import broker_config
 from master.core.cluster import ClusterConfig, from_text, new_cluster
 from master.founding import Listener, put, toml_text
 from master.store import save_config
@@ -129,13 +130,18 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     layout.make_node_root(marker.master)
     durable.sweep(layout.config_data(marker.master).parent)
     config = read_config(layout, marker) or _first_config(layout, marker)
+    if (known := founding.with_operator(config, users["operator"])) != config:
+        save_config(layout.config_data(marker.master), config := known)
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))
-    put(layout.broker_nodes, founding.nodes_text(config))
+    nodes, access = broker_config.lists(config)
+    put(layout.broker_nodes, nodes)
+    put(layout.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
     put(layout.broker_config, founding.broker_text(layout, listener, users, version))
     operator = {
+        "name": founding.OPERATOR,
         "server": marker.url,
         "ca_file": os.path.relpath(layout.authority, layout.directory),
-        "seed_file": os.path.relpath(layout.seed("admin"), layout.directory),
+        "seed_file": os.path.relpath(layout.seed("operator"), layout.directory),
     }
     put(layout.nats_context, founding.nats_context_text(layout, marker.cluster_name, marker.url))
     _put_settings(layout.operator_settings, "How `gnt-mesh --dir` reaches this mesh.", operator)

@@ -29,12 +29,17 @@ class LocalHome:
     def key_of(self, node: str) -> str:
         return bootstrap.node_key(self._mesh.layout, node)
 
-    async def make(self, node: str) -> str:
+    async def make(self, node: str, *, anew: bool = False) -> str:
+        if anew:
+            self._mesh.layout.agent_seed(node).unlink(missing_ok=True)
         return await asyncio.to_thread(bootstrap.make_node, self._mesh.layout, node, self._mesh.marker.url)
 
     def start(self, node: str, key: str) -> None:
         self._keys[node] = key
         self._agents[node] = self._supervisor.start(agent_program(self._mesh, node))
+
+    def adopt(self, node: str, key: str) -> None:
+        self._keys[node] = key
 
     async def stop(self, node: str) -> None:
         await self._supervisor.stop(node)

@@ -196,6 +196,7 @@ class Layout:
             "seed_file": str(top / "keys" / "master.nk"),
             "system_seed_file": str(top / "keys" / "system.nk"),
             "signing_seed_file": str(top / "keys" / "signing.nk"),
+            "join_seed_file": str(top / "keys" / "join.nk"),
             "broker_nodes_file": str(top / "broker" / NODES_FILE),
             "root": str(root),
             "state_dir": str(root / _STATE / "master"),

@@ -49,6 +49,14 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """The agent that runs has given itself this new key."""
+
+    node: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Nothing to do but to tell the operator why, once."""
 
@@ -56,7 +64,7 @@ class Leave:
     reason: str
 
 
-Step = Start | Enrol | Stop | Leave
+Step = Start | Enrol | Stop | Adopt | Leave
 
 
 class Home(Protocol):
@@ -68,11 +76,14 @@ class Home(Protocol):
     def key_of(self, node: str) -> str:
         """Return the public key in a node's root, empty if there is none; Refused if it cannot be read."""
 
-    async def make(self, node: str) -> str:
-        """Make a node's root, settings and key where they are missing; return the public key."""
+    async def make(self, node: str, *, anew: bool = False) -> str:
+        """Make a node's root, settings and key where they are missing, the key also `anew`; return the public key."""
 
     def start(self, node: str, key: str) -> None:
         """Keep the agent of a node running, in the root that was made."""
+
+    def adopt(self, node: str, key: str) -> None:
+        """Note that the agent that is kept running has another key now."""
 
     async def stop(self, node: str) -> None:
         """End the agent of a node. Its root stays."""
@@ -81,12 +92,26 @@ class Home(Protocol):
 def decide(nodes: Iterable[NodeInfo], running: Mapping[str, str], key_of: Callable[[str], str]) -> list[Step]:
     """Return what to do so that exactly the nodes that live here have an agent; what is to stop comes first."""
     listed = {node.name: node.public_key for node in nodes}
+    adopted: dict[str, str] = {
+        node: listed[node]
+        for node, key in running.items()
+        if listed.get(node) and listed[node] != key and _has(node, listed[node], key_of)
+    }
+    running = {**running, **adopted}
     stops: list[Step] = [
         Stop(node, _why_stopped(node, gone=node not in listed))
         for node, key in running.items()
         if listed.get(node) != key
     ]
-    return stops + [_step(node, key, key_of) for node, key in listed.items() if running.get(node) != key]
+    adopts = [Adopt(node, key) for node, key in adopted.items()]
+    return [*adopts, *stops] + [_step(node, key, key_of) for node, key in listed.items() if running.get(node) != key]
+
+
+def _has(node: str, key: str, key_of: Callable[[str], str]) -> bool:
+    try:
+        return key_of(node) == key
+    except Refused:
+        return False
 
 
 def _why_stopped(node: str, *, gone: bool) -> str:
@@ -173,11 +198,13 @@ class Membership:
                 case Stop(node, reason):
                     await self._home.stop(node)
                     self._say(reason)
+                case Adopt(node, key):
+                    self._home.adopt(node, key)
                 case Start(node, key):
                     await self._home.make(node)
                     self._start(node, key)
                 case Enrol(node):
-                    key = await self._home.make(node)
+                    key = await self._home.make(node, anew=True)  # what it had is void, or somebody else's
                     await self._insist("node.modify", NodeModify(name=node, public_key=key))
                     self._start(node, key)
                 case Leave(_, reason):

@@ -63,6 +63,9 @@ class NatsAgentBus:
         await self._service.close()
         await self._connection.close()
 
+    async def use_seed(self, seed: str) -> None:
+        await self._connection.use_seed(seed)
+
     async def listen(self, scopes: Collection[ScopeName]) -> None:
         """The new subscriptions are in force before the old ones go: a bell may be heard twice, never missed."""
         self._scopes = tuple(sorted(scopes))

@@ -1,6 +1,7 @@
 """The master's API as a NATS micro service: `nats micro info gnt-mesh-master` lists it, `nats req` can call it."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 
 from nats.aio.client import Client
@@ -9,7 +10,7 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
 
 from protocol import subjects
-from protocol.bus import Handler
+from protocol.bus import Asker, Guard, Handler, unguarded
 from protocol.nats_bus.answering import answer
 
 SERVICE = "gnt-mesh-master"
@@ -21,11 +22,12 @@ class ApiService:
     def __init__(self, version: str) -> None:
         self._version = version
         self._handlers: Mapping[str, tuple[type, Handler]] = {}
+        self._guard: Guard = unguarded
         self._service: Service | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def serve(self, client: Client, handlers: Mapping[str, tuple[type, Handler]]) -> None:
-        self._handlers = handlers
+    async def serve(self, client: Client, handlers: Mapping[str, tuple[type, Handler]], guard: Guard) -> None:
+        self._handlers, self._guard = handlers, guard
         await self.start(client)
 
     async def close(self) -> None:
@@ -45,15 +47,30 @@ class ApiService:
                 EndpointConfig(
                     name=verb.replace(".", "-"),
                     subject=subjects.api(verb),
-                    handler=self._endpoint(kind, handler),
+                    handler=self._endpoint(verb, kind, handler),
                     metadata={"request": kind.__name__},
                 )
             )
 
-    def _endpoint(self, kind: type, handler: Handler):  # type: ignore[no-untyped-def]
+    def _endpoint(self, verb: str, kind: type, handler: Handler):  # type: ignore[no-untyped-def]
         async def accept(request: Request) -> None:
-            task = asyncio.create_task(answer(request, kind, handler, who="the master"))
+            async def guarded(message: object) -> object:
+                return await self._guard(_asker(request), verb, message, handler)
+
+            task = asyncio.create_task(answer(request, kind, guarded, who="the master"))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
         return accept
+
+
+def _asker(request: Request) -> Asker:
+    """The server sets this header on whatever comes from another account, and replaces one that the asker has set.
+
+    Within our own account there is none, unless an administrator of it, who is as mighty as the master, has set one.
+    """
+    try:
+        facts = json.loads((request.headers or {}).get("Nats-Request-Info", ""))
+        return Asker(account=str(facts["acc"]), key=str(facts.get("user", "")), origin=str(facts.get("host", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Asker()

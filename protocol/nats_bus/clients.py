@@ -8,20 +8,22 @@ not closed.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
 
 from protocol.errors import Refused
+from protocol.key_messages import KeyInfo
 
 Version = tuple[int, int, int]
 
@@ -176,3 +178,25 @@ def _transport(client: Client) -> asyncio.WriteTransport | None:
     """nats-py has no public way to its socket."""
     writer = getattr(client._transport, "_io_writer", None)
     return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+
+
+def certificates(client: Client) -> tuple[KeyInfo, ...]:
+    """Return what the server has shown to prove itself on this connection, and whom we would have believed."""
+    transport = _transport(client)
+    shown: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+    if shown is None:
+        return ()
+    found = [_certificate("server", shown.getpeercert(True) or b"", shown.getpeercert() or {})]
+    authorities = zip(shown.context.get_ca_certs(True), shown.context.get_ca_certs(), strict=True)
+    return (*found, *(_certificate("authority", der, facts) for der, facts in authorities))
+
+
+def _certificate(name: str, der: bytes, facts: Mapping[str, Any]) -> KeyInfo:
+    return KeyInfo(
+        what="certificate",
+        name=name,
+        fingerprint=hashlib.sha256(der).hexdigest(),
+        made=ssl.cert_time_to_seconds(facts["notBefore"]),
+        expires=ssl.cert_time_to_seconds(facts["notAfter"]),
+        remark=", ".join(value for _, value in facts.get("subjectAltName", ())),
+    )

@@ -7,6 +7,7 @@ subscribes again. Foreign exceptions end here: what leaves is `Unavailable`, or 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ssl import SSLContext
 from typing import Final
 
@@ -21,6 +22,8 @@ from protocol.nats_bus.requests import NobodyAnswers, Requests, send
 
 REQUEST_TIMEOUT_S: Final = 3.0
 CANCEL_AGAIN_S: Final = 0.1
+
+_CUT_OFF: Final = (ConnectionResetError, BrokenPipeError)
 
 
 class Connection:
@@ -89,6 +92,12 @@ class Connection:
                     await asyncio.wait_for(self._client.flush(), clients.CLOSE_TIMEOUT_S)
             await clients.discard(self._client)
 
+    async def use_seed(self, seed: str) -> None:
+        """Connect anew, as the holder of another key."""
+        self._address = replace(self._address, seed=seed)
+        if self._client:
+            await clients.discard(self._client)
+
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
         """Send without acknowledgement."""
         try:
@@ -141,7 +150,8 @@ class Connection:
             await client.flush()  # the first ping overtakes what was queued, the second does not
         except (nats.errors.Error, OSError) as error:
             await clients.discard(client)
-            raise Unavailable(clients.text_of(error)) from error
+            told = self._last_complaint if isinstance(error, _CUT_OFF) else ""
+            raise Unavailable(told or clients.text_of(error)) from error
         except BaseException:
             await clients.discard(client)
             raise
@@ -178,8 +188,8 @@ class Connection:
         if "permissions violation" in complaint:
             if self._requests and client is self._client:
                 self._requests.refused(complaint)
-        elif not (isinstance(error, ConnectionResetError) and self._last_complaint):
-            # The server gives its reason, then resets the connection: the reason is what we are asked for.
+        elif not (isinstance(error, _CUT_OFF) and self._last_complaint):
+            # The server gives its reason, then cuts us off: the reason is what we are asked for.
             self._last_complaint = complaint
         self._complained(complaint)
 

@@ -19,14 +19,17 @@ from protocol.bus import (
     EVENTS_PER_BATCH,
     Connected,
     Disconnected,
+    Guard,
     Handler,
     MasterEvent,
     NodeLeft,
     Reply,
     StatusHeard,
+    unguarded,
 )
 from protocol.errors import Unavailable
 from protocol.job_messages import JobBoard
+from protocol.key_messages import KeyInfo
 from protocol.messages import (
     Assignment,
     FileEvent,
@@ -37,7 +40,7 @@ from protocol.messages import (
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import direct, envelopes, streams
+from protocol.nats_bus import clients, direct, envelopes, streams
 from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
@@ -191,8 +194,17 @@ class NatsMasterBus:
         if "error" in answer:
             raise Unavailable(f"the broker refuses its configuration: {answer['error'].get('description')}")
 
-    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
-        await self._api.serve(self._connection.client, handlers)
+    async def certificates(self) -> tuple[KeyInfo, ...]:
+        return clients.certificates(self._connection.client)
+
+    async def is_connected(self, public_key: str) -> bool:
+        """Of several servers only the first to answer is heard."""
+        body = json.dumps({"auth": True, "user": public_key, "acc": permissions.NODES}).encode()
+        answer = json.loads((await self._system.request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
+        return bool(answer.get("data", {}).get("connections"))
+
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]], guard: Guard = unguarded) -> None:
+        await self._api.serve(self._connection.client, handlers, guard)
         await self._connection.settle(f"{streams.API}.INFO")
 
     async def ask_node(

@@ -25,10 +25,12 @@ ASK_AGAIN_S: Final = 0.1
 class NatsOperatorBus:
     """Implements `OperatorBus`."""
 
-    def __init__(self, endpoint: Endpoint, seed: str, name: str = "gnt-mesh") -> None:
+    def __init__(
+        self, endpoint: Endpoint, seed: str, name: str = "gnt-mesh", *, inbox_prefix: str = "_INBOX_operator"
+    ) -> None:
         self._rung = asyncio.Event()
         self._connection = Connection(
-            Address(endpoint, seed, name, "_INBOX_operator"),
+            Address(endpoint, seed, name, inbox_prefix),
             prepare=self._prepare,
             changed=lambda connected, reason: self._rung.set(),
             complained=lambda reason: None,
@@ -43,14 +45,7 @@ class NatsOperatorBus:
 
     async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
         answer = await self._request(subjects.api(verb), codec.encode(request), timeout_s)
-        code = header(answer, "Nats-Service-Error-Code")
-        if code:
-            reason = answer.data.decode(errors="replace") or header(answer, "Nats-Service-Error")
-            raise Refused(reason) if code == REFUSED else Unavailable(reason)
-        try:
-            return codec.decode(answer.data, reply)
-        except DecodeError as error:
-            raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error
+        return open_answer(verb, answer, reply)
 
     async def _request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
         """As long as nobody answers nobody has heard the request either: a master that is starting will."""
@@ -76,3 +71,15 @@ class NatsOperatorBus:
 
     async def _on_bell(self, message: Msg) -> None:
         self._rung.set()
+
+
+def open_answer(verb: str, answer: Msg, reply: type[Reply]) -> Reply:
+    """Return what the master has answered; Refused or Unavailable with its sentence."""
+    code = header(answer, "Nats-Service-Error-Code")
+    if code:
+        reason = answer.data.decode(errors="replace") or header(answer, "Nats-Service-Error")
+        raise Refused(reason) if code == REFUSED else Unavailable(reason)
+    try:
+        return codec.decode(answer.data, reply)
+    except DecodeError as error:
+        raise Unavailable(f"{verb}: the master's answer is not understood: {error}") from error

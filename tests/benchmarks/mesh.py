@@ -60,7 +60,8 @@ class Mesh:
         self.endpoint = Endpoint(f"tls://127.0.0.1:{_free_port()}", self._authority.certificate)
         self.master_node = NodeName("node1")
         self.receivers = tuple(NodeName(f"node{number}") for number in range(2, shape.receivers + 2))
-        keys = {name: directory / f"keys/{name}.nk" for name in ("master", "system", "admin", "signing")}
+        names = ("master", "system", "admin", "signing", "join")
+        keys = {name: directory / f"keys/{name}.nk" for name in names}
         self._public = {name: identity.ensure_seed(path) for name, path in keys.items()}
         certificates.ensure_authority(self._authority, "bench")
         self.admin_seed = identity.read_seed(keys["admin"])
@@ -193,6 +194,7 @@ class Mesh:
             )
         certificate = Pair(self._broker / "server.key", self._broker / "server.pem")
         certificates.ensure_server(certificate, self._authority, ("127.0.0.1",))
+        durable.write_file(self._broker / broker_config.ACCESS_FILE, broker_config.render_access([], []).encode())
         durable.write_file(self._broker / "nodes.conf", broker_config.render_nodes([]).encode())
         text = broker_config.render_server(
             server_name="bench",
@@ -203,6 +205,7 @@ class Mesh:
             master_key=self._public["master"],
             admin_key=self._public["admin"],
             system_key=self._public["system"],
+            join_key=self._public["join"],
             certificate_file=str(certificate.certificate),
             key_file=str(certificate.key),
         )

@@ -51,7 +51,7 @@ def test_keys_are_for_their_owner_alone_and_settings_have_no_absolute_path(tmp_p
         assert told["cluster"] == "mesh1" and Path(told["config_data"]) == here.root / CONFIG_DATA
 
         secret = [path for path in here.etc.rglob("*") if path.suffix in (".nk", ".key")]
-        assert len(secret) == 7
+        assert len(secret) == 9
         assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
         for path in here.etc.glob("*.toml"):
             assert str(tmp_path) not in path.read_text()

@@ -18,6 +18,7 @@ from master.core import broker_config
 from protocol import durable, identity
 from protocol.names import NodeName, ScopeName
 from protocol.nats_bus import Endpoint
+from protocol.permissions import AccessRole
 from protocol.sealing.signatures import Signer
 
 SERVER = Path(sys.prefix) / "bin" / "nats-server"
@@ -29,13 +30,14 @@ _START_TIMEOUT_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The seeds that are no node's: of three users, and of the master's word."""
+    """The seeds that are neither a node's nor an operator's: of four users, and of the master's word."""
 
     master: str
     admin: str
     system: str
     signing: str
     """Not a user: what the master says is signed with it."""
+    join: str
 
 
 class Broker:
@@ -48,12 +50,13 @@ class Broker:
         self.log: deque[str] = deque(maxlen=200)
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system", "signing")))
+        self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system", "signing", "join")))
         self.authority = Pair(directory / "ca.key", directory / "ca.pem")
         self.certificate = Pair(directory / "server.key", directory / "server.pem")
         certificates.ensure_authority(self.authority, "test")
         certificates.ensure_server(self.certificate, self.authority, ("127.0.0.1",))
         self.set_nodes({})
+        self.set_access({})
 
     @property
     def url(self) -> str:
@@ -83,6 +86,19 @@ class Broker:
         """Write which node may read which scopes. The server sees it when it reloads or starts."""
         text = broker_config.render_nodes((self.node_key(node), node, scopes) for node, scopes in nodes.items())
         durable.write_file(self.directory / "nodes.conf", text.encode())
+
+    def set_access(self, users: Mapping[str, AccessRole], scopes: Collection[ScopeName] = ()) -> None:
+        """Write who is operator and who observer, as `set_nodes`."""
+        text = broker_config.render_access(((name, self.user_key(name), role) for name, role in users.items()), scopes)
+        durable.write_file(self.directory / broker_config.ACCESS_FILE, text.encode())
+
+    def user_seed(self, name: str) -> str:
+        """Return the seed of an operator or observer, made when it is first asked for."""
+        return self._seed(f"user-{name}")
+
+    def user_key(self, name: str) -> str:
+        self.user_seed(name)
+        return self._key(f"user-{name}")
 
     async def start(self) -> None:
         """Start the server and return once it says that it is ready."""
@@ -134,6 +150,7 @@ class Broker:
             master_key=self._key("master"),
             admin_key=self._key("admin"),
             system_key=self._key("system"),
+            join_key=self._key("join"),
             certificate_file=str(self.certificate.certificate),
             key_file=str(self.certificate.key),
         )

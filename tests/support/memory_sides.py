@@ -10,13 +10,16 @@ from protocol import codec, subjects
 from protocol.bus import (
     CHUNK_BYTES,
     AgentEvent,
+    Asker,
     Connected,
     Disconnected,
+    Guard,
     Handler,
     MasterEvent,
     NodeLeft,
     Reply,
     StatusHeard,
+    unguarded,
 )
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobBoard, JobReport
@@ -81,6 +84,7 @@ class AnsweringSide(Side):
         super().__init__(broker)
         self.who = who
         self.handlers: Mapping[str, tuple[type, Handler]] = {}
+        self.guard: Guard = unguarded
         self._answering: set[asyncio.Task[bytes]] = set()
 
     async def close(self) -> None:
@@ -107,7 +111,7 @@ class AnsweringSide(Side):
     async def _reply(self, verb: str, kind: type, handler: Handler, payload: bytes) -> bytes:
         try:
             request: object = codec.decode(payload, kind)
-            reply = codec.encode(await handler(request))
+            reply = codec.encode(await self.guard(Asker(), verb, request, handler))
             if len(reply) > codec.MESSAGE_BYTES_MAX:
                 raise Unavailable(f"the answer has {len(reply)} bytes, limit {codec.MESSAGE_BYTES_MAX}: ask for fewer")
             return reply
@@ -340,9 +344,9 @@ class MemoryMasterBus(AnsweringSide):
         await self.reach("reload")
         self.broker.reload()
 
-    async def serve(self, handlers: Mapping[str, tuple[type, Handler]]) -> None:
+    async def serve(self, handlers: Mapping[str, tuple[type, Handler]], guard: Guard = unguarded) -> None:
         await self.reach(subjects.API_PREFIX)
-        self.handlers = handlers
+        self.handlers, self.guard = handlers, guard
 
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float

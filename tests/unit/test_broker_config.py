@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from master import certificates
 from master.certificates import Pair
-from master.core.broker_config import render_nodes, render_server
+from master.core.broker_config import render_access, render_nodes, render_server
 from protocol.names import ALL, MASTER_CANDIDATES, NodeName
 from protocol.permissions import node_permissions
 from tests.support import strategies
@@ -18,7 +18,7 @@ from tests.support.broker import SERVER, broker
 from tests.support.builders import NODE1, NODE2
 from tests.support.memory_bus import public_key_of
 
-MASTER, ADMIN, SYSTEM = (public_key_of(NodeName(name)) for name in ("master", "admin", "system"))
+MASTER, ADMIN, SYSTEM, JOIN = (public_key_of(NodeName(name)) for name in ("master", "admin", "system", "join"))
 KEY1, KEY2 = public_key_of(NODE1), public_key_of(NODE2)
 
 
@@ -33,6 +33,7 @@ def a_server(**given: Any) -> str:
             "master_key": MASTER,
             "admin_key": ADMIN,
             "system_key": SYSTEM,
+            "join_key": JOIN,
             "certificate_file": "server.pem",
             "key_file": "server.key",
         }
@@ -40,10 +41,11 @@ def a_server(**given: Any) -> str:
     )
 
 
-def is_accepted(directory: Path, server: str, nodes: str) -> bool:
+def is_accepted(directory: Path, server: str, nodes: str, access: str = "") -> bool:
     """Ask the server itself."""
     (directory / "server.conf").write_text(server)
     (directory / "nodes.conf").write_text(nodes)
+    (directory / "access.conf").write_text(access or render_access([], []))
     authority = Pair(directory / "ca.key", directory / "ca.pem")
     certificates.ensure_authority(authority, "mesh")
     certificates.ensure_server(Pair(directory / "server.key", directory / "server.pem"), authority, ["127.0.0.1"])

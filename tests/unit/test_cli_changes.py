@@ -21,6 +21,7 @@ from tests.support.fake_operator_bus import ASKER, FakeOperatorBus, a_goal, a_wa
 CHANGING = {
     "cluster modify -C 5": "cluster.modify",
     "cluster redist-conf": "cluster.redist-conf",
+    "cluster access remove alice": "access.remove",
     "node add node4": "node.add",
     "node modify node2 -C yes": "node.modify",
     "node remove node2": "node.remove",
@@ -31,7 +32,9 @@ CHANGING = {
     "file remove /etc/x": "file.remove",
     "os modify tiny -O a=1": "os.modify",
 }
-LOOKING = {"init", "verify", "diagnose", "env", "info", "list", "status", "watch", "wait", "up", "decode", "version"}
+LOOKING = {"verify", "diagnose", "env", "info", "list", "keys", "status", "watch", "wait", "up", "decode", "version"}
+NOT_TO_BE_TRIED = {"cluster init", "cluster access add", "cluster renew-crypto"}
+"""Their first step is to make a key."""
 LOOKING |= {"cancel"}  # of a job: it changes nothing of what should be true
 
 PREVIEW = Preview(
@@ -72,10 +75,10 @@ def commands(group: click.Group, *nouns: str) -> Iterator[tuple[str, click.Comma
 
 
 def test_no_changing_command_was_forgotten_here() -> None:
-    told = {" ".join(line.split()[:2]) for line in CHANGING}
     there = {name for name, _ in commands(root) if name.split()[-1] not in LOOKING}
+    told = {name for name in there if any(f"{line} ".startswith(f"{name} ") for line in CHANGING)}
 
-    assert there == told
+    assert there - told == NOT_TO_BE_TRIED
 
 
 @pytest.mark.parametrize("line", CHANGING)

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 
 from protocol import subjects
 from protocol.names import ALL, MASTER_CANDIDATES, NodeName, ScopeName
-from protocol.permissions import CTL, EXPORTS, IMPORTS, NODES, node_permissions
+from protocol.permissions import (
+    CTL,
+    EXPORTS,
+    IMPORTS,
+    JOIN,
+    NODES,
+    OPS,
+    READING_VERBS,
+    access_permissions,
+    node_permissions,
+)
 from tests.support import strategies
 from tests.support.builders import NODE1
 
@@ -87,10 +97,30 @@ def test_a_node_never_reads_what_nodes_write() -> None:
 
 
 def test_what_one_account_imports_the_other_exports() -> None:
-    for account, other in ((CTL, NODES), (NODES, CTL)):
-        exported = {(export.kind, export.subject) for export in EXPORTS[other]}
-        assert {(imported.kind, imported.subject) for imported in IMPORTS[account]} == exported
+    for account, other in ((CTL, NODES), (NODES, CTL), (OPS, CTL), (JOIN, CTL)):
+        exported = {(export.kind, export.subject) for export in EXPORTS[other]} | {("service", "mesh.api.join")}
+        assert {(imported.kind, imported.subject) for imported in IMPORTS[account]} <= exported
         assert {imported.account for imported in IMPORTS[account]} == {other}
+    imported_by = {(imported.kind, imported.subject) for imports in IMPORTS.values() for imported in imports}
+    assert {(export.kind, export.subject) for exports in EXPORTS.values() for export in exports} <= imported_by
+
+
+def test_nodes_and_joiners_import_nothing_of_the_operators() -> None:
+    assert not any("mesh.api" in imported.subject or "STREAM." in imported.subject for imported in IMPORTS[NODES])
+    assert [imported.subject for imported in IMPORTS[JOIN]] == ["mesh.api.join"]
+    assert not EXPORTS.get(OPS) and not EXPORTS.get(JOIN)
+
+
+def test_an_observer_asks_what_looks_alone_and_reads_no_secret_stream() -> None:
+    observer = access_permissions("olivia", "observer", [ALL, MASTER_CANDIDATES])
+    operator = access_permissions("otto", "operator", [ALL, MASTER_CANDIDATES])
+    assert {s for s in observer.publish if s.startswith("mesh.")} == {f"mesh.api.{verb}" for verb in READING_VERBS}
+    assert set(operator.publish) - set(observer.publish) == {"mesh.api.>"}
+    for subject in (*observer.publish, *operator.publish):
+        assert "CREATE" not in subject and "PURGE" not in subject and "DELETE" not in subject
+        assert not ("GET" in subject and ("*" in subject or MASTER_CANDIDATES in subject))
+    assert not [s for s in observer.subscribe if s in (">", "mesh.>") or f"files.{MASTER_CANDIDATES}" in s]
+    assert not set(observer.subscribe) & {"_INBOX_otto.>", "_INBOX.>"}
 
 
 def test_nodes_reach_the_controlling_account_by_services_only() -> None:
@@ -102,7 +132,7 @@ def test_nodes_reach_the_controlling_account_by_services_only() -> None:
 def test_who_asks_is_told_by_the_server() -> None:
     shared = {imported.subject for imports in IMPORTS.values() for imported in imports if imported.share}
 
-    assert shared == {"mesh.rpc.*.>", "mesh.ask.*.>"}
+    assert shared == {"mesh.rpc.*.>", "mesh.ask.*.>", "mesh.api.>", "mesh.api.join"}
 
 
 def test_only_answers_in_many_parts_are_remembered_by_the_server() -> None:

@@ -104,7 +104,7 @@ def test_only_two_files_name_the_directory(tmp_path: Path) -> None:
 def test_secrets_are_for_their_owner_alone(tmp_path: Path) -> None:
     layout, _ = made(tmp_path)
     seeds = list(layout.directory.rglob("*.nk"))
-    assert len(seeds) == 4 + 3
+    assert len(seeds) == 6 + 3
     assert {stat.S_IMODE(seed.stat().st_mode) for seed in seeds} == {0o600}
     private = [layout.directory / "keys", layout.broker_dir, layout.agent_seed("node1").parent]
     assert {stat.S_IMODE(directory.stat().st_mode) for directory in private} == {0o700}
