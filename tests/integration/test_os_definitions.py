@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.mesh import RunningMesh, eventually, running_mesh
+from tests.support.mesh import RunningMesh, running_mesh
 from tests.support.os_files import OS_PLACE, write_os
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_an_os_is_known_when_its_directory_appears_and_gone_with_it(mesh: Runnin
             parameters__toml='[size]\ntype = "integer"\ndefault = 1\n',
         )
 
-    one = eventually(lambda: (now := found(mesh, "whole")) and now["status"] == "valid" and now)
+    one = until(lambda: (now := found(mesh, "whole")) and now["status"] == "valid" and now, near=mesh.dir)
 
     assert one["full_names"] == ["whole+small", "whole+large"]
     assert one["api_versions"] == [10, 15, 20]
@@ -58,16 +59,16 @@ def test_an_os_is_known_when_its_directory_appears_and_gone_with_it(mesh: Runnin
 
     directory = place(mesh, "node2") / "whole"
     directory.rename(directory.with_name(".hidden"))
-    eventually(lambda: found(mesh, "whole")["status"] == "partial")
+    until(lambda: found(mesh, "whole")["status"] == "partial", near=mesh.dir)
     directory.with_name(".hidden").rename(directory)
-    eventually(lambda: found(mesh, "whole")["status"] == "valid")
+    until(lambda: found(mesh, "whole")["status"] == "valid", near=mesh.dir)
 
 
 def test_what_is_wrong_is_said_per_node_and_place(mesh: RunningMesh) -> None:
     for node in ("node1", "node2"):
         write_os(place(mesh, node), "broken")
     (place(mesh, "node2") / "broken" / "create").chmod(0o644)
-    eventually(lambda: found(mesh, "broken").get("nodes") == ["node1"])
+    until(lambda: found(mesh, "broken").get("nodes") == ["node1"], near=mesh.dir)
 
     text = mesh.run("os", "diagnose", "broken")
 
@@ -84,7 +85,7 @@ def test_what_is_wrong_is_said_per_node_and_place(mesh: RunningMesh) -> None:
 
     (place(mesh, "node2") / "broken" / "create").chmod(0o755)
     write_os(place(mesh, "node3"), "broken")
-    eventually(lambda: mesh.run("os", "diagnose", "broken").returncode == 0)
+    until(lambda: mesh.run("os", "diagnose", "broken").returncode == 0, near=mesh.dir)
 
 
 def test_defaults_of_parameters_are_kept_by_the_cluster(mesh: RunningMesh) -> None:
@@ -105,16 +106,16 @@ def test_defaults_of_parameters_are_kept_by_the_cluster(mesh: RunningMesh) -> No
 
 def test_the_reports_come_back_after_a_restart_of_the_master(mesh: RunningMesh) -> None:
     write_os(place(mesh, "node3"), "third")
-    eventually(lambda: found(mesh, "third").get("nodes") == ["node3"])
+    until(lambda: found(mesh, "third").get("nodes") == ["node3"], near=mesh.dir)
 
     mesh.until_restarted("master", mesh.kill("master"))
 
-    eventually(lambda: found(mesh, "third").get("nodes") == ["node3"])
+    until(lambda: found(mesh, "third").get("nodes") == ["node3"], near=mesh.dir)
 
 
 def test_a_node_that_may_not_run_instances_does_not_count(mesh: RunningMesh) -> None:
     write_os(place(mesh, "node2"), "second")
-    eventually(lambda: found(mesh, "second").get("nodes") == ["node2"])
+    until(lambda: found(mesh, "second").get("nodes") == ["node2"], near=mesh.dir)
 
     assert mesh.run("node", "modify", "node2", "--vm-capable", "no").returncode == 0
 
