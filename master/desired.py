@@ -6,7 +6,7 @@ and `upkeep` carries everything again.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -14,14 +14,14 @@ import structlog
 from master.core.ancillary import ManagedFile, Surroundings, check_change
 from master.core.cluster import ClusterConfig, Node, with_nodes
 from master.core.fleet import Fleet
-from master.core.plan import Publication, plan
+from master.core.plan import Publication, Source, plan
 from master.core.preview import preview
 from master.managed_files import ManagedFiles
 from master.outcome import Cause, Outcome
 from master.progress import Progress
 from master.publisher import Publisher, assignment_of
 from master.settings import MasterSettings
-from master.store import Generation, Store
+from master.store import CHANGED_BY_HAND, Generation, Store
 from protocol.change_messages import ChangeRequest
 from protocol.errors import Unavailable
 from protocol.messages import FileError, Manifest
@@ -186,13 +186,24 @@ class Desired:
     async def _record(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> Publication:
         """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish."""
         problems = await self.managed.read(self.config, paths)
-        files, seen = self.files(), self.managed.seen
-        publication = plan(self.config, files, seen, self.manifests, generation=self._next_generation())
+        publication = plan(
+            self.config, self.files(), self._sources(), self.manifests, generation=self._next_generation()
+        )
         self._own_problems = (*problems, *publication.problems)
         self._note_problems()
         if publication.manifests:
             await self._add_generation(publication, cause if cause.by else replace(cause, by=_owners(publication)))
         return publication
+
+    def _sources(self) -> Mapping[ManagedPath, Source]:
+        """Return what the sources hold. A config.data that somebody else has changed is not shipped.
+
+        Candidates keep the good one, which may be the last there is.
+        """
+        seen, path = self.managed.seen, self.surroundings.config_data
+        if path in seen and seen[path].kind == "ready" and not self.store.is_ours(seen[path].digest):
+            return {**seen, path: Source("unusable", reason=CHANGED_BY_HAND)}
+        return seen
 
     async def _add_generation(self, publication: Publication, cause: Cause) -> None:
         entry = Generation(
@@ -241,8 +252,9 @@ class Desired:
     async def _renumber(self, serial: int) -> None:
         """Go beyond the assignments found on the bus: this disk is an older one."""
         nodes = {uuid: replace(node, serial_no=serial + 1) for uuid, node in self.config.nodes.items()}
-        self.config = with_nodes(self.config, nodes, time.time())
-        await asyncio.to_thread(self.store.save_config, self.config)
+        config = with_nodes(self.config, nodes, time.time())
+        await asyncio.to_thread(self.store.save_config, config)
+        self.config = config
         self.restore_due.set()
 
 

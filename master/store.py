@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,11 @@ from protocol.messages import Manifest
 from protocol.names import Digest, ScopeName
 
 READ_BYTES = 1024 * 1024
+
+CHANGED_BY_HAND: Final = (
+    "is not as this master wrote it, and was left as it is; to have the change read, restart the master; "
+    "to undo it, copy the file back from a master candidate"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,7 @@ class Store:
         self._config_data = config_data
         self._history_dir = state_dir / "history"
         self._blobs_dir = state_dir / "blobs"
+        self._text = b""
         self._scopes: tuple[ScopeName, ...] = ()
         self._history: dict[int, Generation] = {}
 
@@ -60,6 +67,7 @@ class Store:
             raise Refused(
                 f"{self._config_data}: {error}; it was left as it is: repair it there, or copy it back from a candidate"
             ) from error
+        self._text = text
         self._scopes = config.scopes()
         try:
             for directory in (self._history_dir, self._blobs_dir):
@@ -72,10 +80,17 @@ class Store:
         return config
 
     def save_config(self, config: ClusterConfig) -> None:
-        """Replace config.data."""
+        """Replace config.data. Refused if somebody else has changed it meanwhile: that is for a person to sort out."""
         with _unavailable(f"cannot write {self._config_data}"):
+            if self._config_data.exists() and self._config_data.read_bytes() != self._text:
+                raise Refused(f"{self._config_data} {CHANGED_BY_HAND}")
             save_config(self._config_data, config)
+        self._text = to_text(config).encode()
         self._scopes = config.scopes()
+
+    def is_ours(self, digest: Digest) -> bool:
+        """True for the hash of config.data as it was last read or written here."""
+        return hashlib.sha256(self._text).hexdigest() == digest
 
     @property
     def generation(self) -> int:

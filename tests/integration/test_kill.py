@@ -173,3 +173,26 @@ def test_a_damaged_config_is_refused_and_never_overwritten(tmp_path: Path) -> No
     config.write_text(good)
     with running_mesh(tmp_path, nodes=2) as mesh:
         assert mesh.run("wait").returncode == 0
+
+
+def test_a_config_damaged_while_the_mesh_runs_is_neither_shipped_nor_overwritten(tmp_path: Path) -> None:
+    """A candidate's copy may be the last good one."""
+    with running_mesh(tmp_path, nodes=2) as mesh:
+        mesh.ok("node", "modify", "-C", "yes", "node2")
+        config, copy = (mesh.node_root(node) / "var/lib/ganeti/config.data" for node in ("node1", "node2"))
+        good = config.read_bytes()
+
+        config.write_bytes(good[:100])
+        until(lambda: bool(mesh.json("status")["errors"]), near=mesh.dir)
+
+        (error,) = mesh.json("status")["errors"]
+        assert error["path"] == "/var/lib/ganeti/config.data" and "is not as this master wrote it" in error["reason"]
+        refused = mesh.run("cluster", "modify", "-C", "2")
+        assert refused.returncode == 1 and "is not as this master wrote it" in refused.stderr
+        assert config.read_bytes() == good[:100] and copy.read_bytes() == good
+
+        config.write_bytes(copy.read_bytes())
+        until(lambda: not mesh.json("status")["errors"], near=mesh.dir)
+        mesh.ok("cluster", "modify", "-C", "2")
+        mesh.ok("wait")
+        assert copy.read_bytes() == config.read_bytes() != good

@@ -319,3 +319,32 @@ def test_paths_of_every_kind_survive_the_history(disk: Disk) -> None:
     store.add_generation(a_generation(1, a_manifest(*entries)))
 
     assert disk.open().manifests() == {ALL: a_manifest(*entries)}
+
+
+def test_a_config_that_somebody_else_has_changed_is_not_overwritten(disk: Disk) -> None:
+    """Whether it is an edit or damage: what is there may be all that there is."""
+    store = disk.open()
+    store.save_config(a_config(a_node()))
+    for text in (b"{", disk.config_data.read_bytes().replace(b"node2", b"node3")):
+        disk.config_data.write_bytes(text)
+
+        with pytest.raises(Refused, match="is not as this master wrote it, and was left as it is"):
+            store.save_config(a_config())
+        assert disk.config_data.read_bytes() == text
+
+
+def test_a_config_that_is_gone_is_written_again(disk: Disk) -> None:
+    store = disk.open()
+    disk.config_data.unlink()
+
+    store.save_config(a_config(a_node()))
+
+    assert store.open() == a_config(a_node())
+
+
+def test_the_config_is_known_by_its_hash(disk: Disk) -> None:
+    store = disk.open()
+    assert store.is_ours(digest_of(disk.config_data.read_bytes()))
+    store.save_config(a_config(a_node()))
+    assert store.is_ours(digest_of(disk.config_data.read_bytes()))
+    assert not store.is_ours(digest_of("anything else"))
