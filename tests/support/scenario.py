@@ -7,15 +7,18 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from master.core import operations
+from master.core import consequences, operations
 from master.core.ancillary import managed_files
 from master.core.cluster import ClusterConfig, Node, role_letter, to_text, with_cluster
+from master.core.cluster_operations import modify_cluster
 from master.core.fleet import Fleet
+from master.core.hypervisors import BUILT_IN
 from master.core.plan import Source, plan
 from master.publisher import assignment_of
 from node_agent.core import events as e
 from node_agent.core.agent import Agent
 from node_agent.core.reconcile import Found
+from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
 from protocol.messages import FileEntry, Manifest, NodeBell, ScopeBell
 from protocol.names import ManagedPath, NodeName, ScopeName
@@ -62,6 +65,7 @@ class Story:
         self._now_s = 0.0
         self._config: ClusterConfig = a_config(pool_size=1)
         self._manifests: dict[ScopeName, Manifest] = {}
+        self._before = (self._config, self._manifests)
         self._published: dict[ScopeName, Manifest] = {}
         self._generation = 0
         self._looks = 0
@@ -93,6 +97,8 @@ class Story:
             ("deafen",): self._deafen,
             ("pass",): self._pass,
             ("pool",): self._pool,
+            ("cluster", "modify"): self._cluster_modify,
+            ("why",): self._why,
             ("disk",): self._disk,
         }
         self._add_node(self._config.master)
@@ -284,6 +290,23 @@ class Story:
         cluster = replace(self._config.cluster, candidate_pool_size=int(words[1]))
         self._change(lambda config, now: with_cluster(config, cluster, now))
 
+    def _cluster_modify(self, words: Sequence[str]) -> None:
+        """cluster modify -C NUMBER: how many master candidates there should be; a larger pool is filled."""
+        request = ClusterModify(candidate_pool_size=int(words[1]))
+        self._change(lambda config, now: modify_cluster(config, request, hypervisors=BUILT_IN, now=now))
+
+    def _why(self, words: Sequence[str]) -> None:
+        """why [NODE]: what is told of the last change; NODE is the one that it was about."""
+        before, manifests = self._before
+        asked = f"uuid-{words[0]}" if words else ""
+        taken = consequences.withdrawn(before, self._config, manifests)
+        shown = [item for item in taken if not ssconf_key(item.path)]
+        if node := self._config.nodes.get(asked):
+            self._out += filter(None, [consequences.own_role(before, self._config, node)])
+        self._out += consequences.promotions(before, self._config, asked=asked)
+        self._out += consequences.withdrawal_lines(shown, consequences.to_rotate(shown, config_data=CONFIG_DATA))
+        self._out += filter(None, [consequences.pool_state(self._config)])
+
     def _disk(self, words: Sequence[str]) -> None:
         """disk NODE full | free"""
         self._nodes[NodeName(words[0])].disk.full = "No space left on device" if words[1] == "full" else ""
@@ -297,6 +320,7 @@ class Story:
     def _change(self, make: Callable[[ClusterConfig, float], ClusterConfig]) -> None:
         """Decide; publish; assign: in the order of the daemon."""
         before, self._config = self._config, make(self._config, self._now_s)
+        self._before = (before, dict(self._manifests))
         if self._config is before:
             self._out.append("nothing to do")
             return
