@@ -119,7 +119,7 @@ def _lost(
     kept = after.scopes_of(after.nodes[node.uuid]) if node.uuid in after.nodes else ()
     still = {entry.path for scope in kept if scope in manifests for entry in manifests[scope].files}
     for scope in before.scopes_of(node):
-        if scope not in kept and scope in manifests:
+        if scope in manifests:
             yield from ((scope, entry) for entry in manifests[scope].files if entry.path not in still)
 
 
