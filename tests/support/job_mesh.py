@@ -134,8 +134,10 @@ class JobMesh:
             await self._bus.close()
             self._master = None
 
-    def start_agent(self, node: NodeName = NODE, **settings: Any) -> None:
-        self._agents[node] = self._spawn("node_agent", "--settings", str(self._settings(node, settings)))
+    def start_agent(self, node: NodeName = NODE, *, within: tuple[str, ...] = (), **settings: Any) -> None:
+        """Start an agent, `within` a command that becomes it."""
+        path = str(self._settings(node, settings))
+        self._agents[node] = self._spawn("node_agent", "--settings", path, within=within)
 
     def start_swarm(self, nodes: Iterable[NodeName], **settings: Any) -> None:
         """Start the agents of many nodes in two processes."""
@@ -164,9 +166,9 @@ class JobMesh:
         path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items()))
         return path
 
-    def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
+    def _spawn(self, *command: str, within: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [*within, sys.executable, "-m", *command],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -189,16 +191,16 @@ class JobMesh:
     async def submit(self, job: OsJob, **more: Any) -> JobInfo:
         return await self.daemon.jobs.submit(job, **more)
 
-    async def until(self, condition: Any) -> None:
+    async def until(self, condition: Any, *, timeout_s: float = WAIT_S) -> None:
         """Return once it is so; looked at whenever the master has progressed."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(timeout_s):
             while not condition():
                 await self.daemon.progress.wait(0.05)
 
-    async def status(self, job: str, *statuses: str) -> JobInfo:
+    async def status(self, job: str, *statuses: str, timeout_s: float = WAIT_S) -> JobInfo:
         """Return a job as soon as it is in one of these states; its end, if none are given."""
         wanted = statuses or ENDED
-        await self.until(lambda: self.daemon.jobs.info(job).status in wanted)
+        await self.until(lambda: self.daemon.jobs.info(job).status in wanted, timeout_s=timeout_s)
         return self.daemon.jobs.info(job)
 
     async def output(self, job: str) -> str:
