@@ -68,6 +68,7 @@ class MasterDaemon:
             progress=self.progress,
             kept_max=settings.job_history,
             output_bytes_max=settings.job_output_bytes_max,
+            patrol_interval_s=settings.patrol_interval_s,
         )
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)

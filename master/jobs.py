@@ -49,6 +49,7 @@ class Jobs:
         progress: Progress,
         kept_max: int,
         output_bytes_max: int,
+        patrol_interval_s: float,
     ) -> None:
         self.records = store.open()
         self._store = store
@@ -56,6 +57,7 @@ class Jobs:
         self._fleet = fleet
         self._progress = progress
         self._kept_max = kept_max
+        self._patrol_interval_s = patrol_interval_s
         self._serial = job_queue.last_serial(self.records)
         self._output = JobOutput(store, bytes_max=output_bytes_max)
         self._revisions: dict[JobId, int] = {}
@@ -76,6 +78,7 @@ class Jobs:
             tasks.create_task(self._post_when_due())
             tasks.create_task(self._take_reports())
             tasks.create_task(self._keep_up())
+            tasks.create_task(self._patrol())
             tasks.create_task(self._output.run(bus, self._output_came))
             for record in self.records.values():
                 self._output.want(record)
@@ -275,6 +278,15 @@ class Jobs:
                     await self._ring_again()
                 except Unavailable as error:
                     log.warning("jobs_not_kept_up", reason=str(error))
+
+    async def _patrol(self) -> None:
+        """The bus may lose a board without a word; where jobs are open it is asked what it has."""
+        while True:
+            await asyncio.sleep(self._patrol_interval_s)
+            doubted = {name for name, board in self._posted.items() if board.orders}
+            for name in doubted:
+                del self._posted[name]
+            self._post(doubted)
 
     async def _let_go(self) -> None:
         members = {node.name for node in self._desired.config.nodes.values()}

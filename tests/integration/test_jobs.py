@@ -172,6 +172,16 @@ async def test_binary_output_arrives_as_harmless_text(mesh: JobMesh) -> None:
     assert await mesh.output("17") == "\\x1b[2J\\xff\\x00done\n"
 
 
+async def test_a_board_that_the_bus_loses_without_a_word_is_posted_again(mesh: JobMesh) -> None:
+    mesh.kill_agent()
+    await mesh.submit(create("17", "good", instance="web"))
+    await mesh.lose_board()
+    mesh.start_agent()
+
+    assert (await mesh.status("17")).status == "success"
+    assert mesh.runs() == ["web"]
+
+
 async def test_the_store_of_the_bus_may_be_lost_while_a_job_runs_and_another_waits(mesh: JobMesh) -> None:
     """Design, D1."""
     mesh.kill_agent()

@@ -26,10 +26,11 @@ from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store, save_config
 from node_agent import os_run
+from protocol import subjects
 from protocol.errors import Refused
 from protocol.job_messages import ENDED
 from protocol.names import NodeName
-from protocol.nats_bus import NatsOperatorBus
+from protocol.nats_bus import NatsOperatorBus, streams
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.operator_job_messages import JobInfo, JobNews
 from protocol.os_messages import OsJob
@@ -106,6 +107,7 @@ class JobMesh:
             root=self.tmp_path / "root",
             state_dir=self.tmp_path / "master",
             beat_interval_s=0.5,
+            patrol_interval_s=1.0,
         )
         store = Store(settings.state_dir, settings.root / CONFIG_DATA)
         config = store.open()
@@ -212,6 +214,13 @@ class JobMesh:
                 text, offset = text + news.text, news.offset
                 if news.job.status in ENDED and not news.has_more:
                     return text.decode()
+
+    async def lose_board(self, node: NodeName = NODE) -> None:
+        """Have the broker lose what was posted for a node."""
+        async with asyncio.timeout(WAIT_S):
+            while await self._bus.board(node) is None:
+                await self.daemon.progress.wait(0.05)
+        await streams.purge(self._bus._connection, subjects.OSREQ_STREAM, subjects.os_request(node))
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[NatsOperatorBus]:
