@@ -17,9 +17,11 @@ from typing import Any
 
 import msgspec
 
-from master.api import verbs
+from master.api.jobs import JobVerbs
+from master.api.nodes import NodeVerbs
 from master.core.cluster import new_cluster
 from master.daemon import MasterDaemon
+from master.door import Door
 from master.managed_files import ManagedFiles
 from master.settings import MasterSettings
 from master.source_watch import SourceWatch
@@ -120,13 +122,17 @@ class JobMesh:
         served = asyncio.Event()
 
         async def serve() -> None:
-            await self._bus.serve(verbs.handlers(self.daemon, version="0.0.0"))
+            nouns = (JobVerbs(self.daemon), NodeVerbs(self.daemon, Door(settings)))
+            await self._bus.serve({verb: each for noun in nouns for verb, each in noun.handlers().items()})
             served.set()
 
         await self._bus.open()
         self._master = asyncio.create_task(self.daemon.run(self._bus, serve))
-        async with asyncio.timeout(WAIT_S):
-            await served.wait()
+        serving = asyncio.create_task(served.wait())
+        await asyncio.wait((serving, self._master), timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        if self._master.done():
+            self._master.result()
+        assert served.is_set()
 
     async def stop_master(self) -> None:
         """End it in the middle of whatever it does."""
