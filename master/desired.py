@@ -6,26 +6,34 @@ and `upkeep` carries everything again.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import structlog
 
-from master.core.ancillary import ManagedFile, Surroundings, check_change
+from master import rollbacks
+from master.core import guards
+from master.core.ancillary import ManagedFile, Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node, with_nodes
 from master.core.fleet import Fleet
+from master.core.guards import Confirmed
+from master.core.history import Generation, secrets, snapshot
 from master.core.plan import Publication, Source, plan
 from master.core.preview import preview
+from master.core.rollback import Rollback, Step, named
 from master.managed_files import ManagedFiles
 from master.outcome import Cause, Outcome
 from master.progress import Progress
 from master.publisher import Publisher, assignment_of
+from master.rollbacks import Rollbacks
 from master.settings import MasterSettings
-from master.store import CHANGED_BY_HAND, Generation, Store
-from protocol.change_messages import ChangeRequest
-from protocol.errors import Unavailable
+from master.source_guard import SourceGuard
+from master.store import CHANGED_BY_HAND, Store
+from protocol.change_messages import ChangeRequest, Objection
+from protocol.errors import Refused, Unavailable
+from protocol.history_messages import FileConfirm, FileRollback
 from protocol.messages import FileError, Manifest
-from protocol.names import Digest, ManagedPath, ScopeName
+from protocol.names import Digest, ManagedPath, ScopeName, is_secret
 from protocol.operator_messages import Goal
 
 log = structlog.get_logger()
@@ -61,6 +69,9 @@ class Desired:
         self._progress = progress
         self._config_data = ManagedPath(str(settings.config_data))
         self._generation_floor = 0
+        self._rollbacks = Rollbacks(managed.writer(settings.state_dir, store))
+        self._held_moves: frozenset[ManagedPath] = frozenset()
+        self._guard = SourceGuard(store)
 
     async def watch(self) -> None:
         """Publish what changes on the master's disk, until cancelled."""
@@ -78,19 +89,68 @@ class Desired:
             before, published = self.config, dict(self.manifests)
             after = make(before, time.time())
             check_change(before, after, self.surroundings)
+            listed = self.files(), managed_files(after, self.surroundings).files
+            found = guards.objections(after, *listed, self.manifests, self._secrets())
+            objections = guards.unconfirmed(found, request.confirm)
+            confirmed = Confirmed(moves=guards.moves_of(*listed))
             if request.dry_run:
-                return await self._foreseen(before, after)
+                return await self._foreseen(before, after, confirmed=confirmed, objections=objections)
+            guards.refuse(objections)
             await asyncio.to_thread(self.store.save_config, after)
             self.config = after
             log.info("cluster_changed", why=why, serial_no=after.serial_no)
             touched = _reassigned(before, after)
             try:
-                await self._carry(before, after, touched, Cause.of(why, request))
+                await self._carry(before, after, touched, Cause.of(why, request), confirmed)
             except Unavailable as error:
                 self.note_bus_failure("carrying a change", error)
             self._progress.note()
             goal = self.goal_now(serials={node.name: node.serial_no for node in touched})
             return Outcome(before, after, published, goal, self.problems)
+
+    async def rollback(self, request: FileRollback) -> tuple[Outcome, tuple[Step, ...]]:
+        """Give sources what they were in a generation, all or none, durably, and publish that as one generation.
+
+        From the moment the decision is on the disk a master that is killed finishes it when it starts again.
+        """
+        async with self.lock:
+            then, files = snapshot(self.store.history(), request.generation), self.files()
+            steps = await self._rollbacks.steps(request, then, files, self._made())
+            found = guards.unconfirmed(rollbacks.objections(steps, then, files), request.confirm)
+            confirmed = Confirmed(contents=frozenset(step.path for step in steps))
+            if request.dry_run:
+                wanted = {step.path: step.wanted for step in steps}
+                config = self.config
+                return await self._foreseen(config, config, wanted, confirmed=confirmed, objections=found), steps
+            guards.refuse(found)
+            published = dict(self.manifests)
+            if steps:
+                why = f"file rollback {request.generation} {named(request.paths)}".rstrip()
+                cause = Cause.of(why, request)
+                await self._rollbacks.begin(Rollback(why=why, by=cause.by, reason=cause.reason, steps=steps))
+                await self._refresh_or_note(confirmed.contents, cause)
+            return Outcome(self.config, self.config, published, self.goal_now(), self.problems), steps
+
+    async def confirm(self, request: FileConfirm) -> Outcome:
+        """Ship what is held back on the master, as one generation; Refused by name for what cannot be shipped."""
+        async with self.lock:
+            known = {file.path for file in self.files()} | self._held_moves
+            paths = frozenset(path for path in known if path in request.paths)
+            for path in request.paths:
+                if path not in paths:
+                    raise Refused(f"{path} is not managed; see: gnt-mesh file list")
+            moves = paths | (self._held_moves if request.removals else frozenset())
+            confirmed = Confirmed(contents=paths, moves=moves)
+            foreseen = await self._foreseen(self.config, self.config, confirmed=confirmed)
+            for problem in foreseen.problems:
+                if problem.path in paths:
+                    raise Refused(f"{problem.path} {problem.reason}")
+            if request.dry_run:
+                return foreseen
+            published = dict(self.manifests)
+            why = f"file confirm {'--removals ' if request.removals else ''}{named(request.paths)}".rstrip()
+            await self._refresh_or_note(None, Cause.of(why, request), confirmed)
+            return Outcome(self.config, self.config, published, self.goal_now(), self.problems)
 
     async def refresh(self, paths: frozenset[ManagedPath] | None, why: str) -> None:
         """Read sources again (all, or these), and publish what changed as one generation."""
@@ -142,16 +202,32 @@ class Desired:
             await self._renumber(serial)
         self._progress.note()
 
-    async def _foreseen(self, before: ClusterConfig, after: ClusterConfig) -> Outcome:
-        """Return what would happen if `after` were the config: from the same plan, of sources read now."""
+    async def _foreseen(
+        self,
+        before: ClusterConfig,
+        after: ClusterConfig,
+        wanted: Mapping[ManagedPath, Source] | None = None,
+        *,
+        confirmed: Confirmed = guards.NOTHING,
+        objections: Iterable[Objection] = (),
+    ) -> Outcome:
+        """Return what would happen if `after` were the config: from the same plan, of sources read now.
+
+        `wanted` are sources that would be written.
+        """
         files, sources = await self.managed.foresee(before, after)
-        publication = plan(after, files, sources, self.manifests, generation=self._next_generation())
+        held = await self._guard.hold(
+            after, files, {**sources, **(wanted or {})}, self.manifests, made=self._made(), confirmed=confirmed
+        )
+        publication = plan(after, held.files, held.sources, self.manifests, generation=self._next_generation())
         would_be = self.manifests | {manifest.scope: manifest for manifest in publication.manifests}
         errors = tuple(problem for problem in publication.problems if problem not in self.problems)
-        foreseen = preview(before, after, self.manifests, would_be, errors=errors)
+        foreseen = preview(before, after, self.manifests, would_be, errors=errors, objections=objections)
         return Outcome(before, after, self.manifests, Goal(epoch=after.cluster.epoch), publication.problems, foreseen)
 
-    async def _carry(self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], cause: Cause) -> None:
+    async def _carry(
+        self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], cause: Cause, confirmed: Confirmed
+    ) -> None:
         """The order matters: a demoted node is shut out before anything new is published, a promoted one let in.
 
         What is new is recorded first: if the bus fails, the history still says who asked for it.
@@ -161,7 +237,7 @@ class Desired:
             self.manifests.pop(scope, None)  # before anything that can fail: `restore` would publish it for ever
         published = dict(self.manifests)
         paths = None if before.cluster != after.cluster else frozenset({self._config_data})
-        publication = await self._record(paths, cause)
+        publication = await self._record(paths, cause, confirmed)
         if set(after.scopes()) - set(before.scopes()):
             await self.publisher.open_scopes(after.scopes())
         await self.publisher.let_in(after)
@@ -173,26 +249,50 @@ class Desired:
         for scope in gone:
             await self.publisher.drop_scope(scope)
 
-    async def _refresh_or_note(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> None:
+    async def _refresh_or_note(
+        self, paths: frozenset[ManagedPath] | None, cause: Cause, confirmed: Confirmed = guards.NOTHING
+    ) -> None:
         try:
-            await self._refresh(paths, cause)
+            await self._refresh(paths, cause, confirmed)
         except Unavailable as error:
             self.note_bus_failure("publishing", error)
 
-    async def _refresh(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> None:
+    async def _refresh(
+        self, paths: frozenset[ManagedPath] | None, cause: Cause, confirmed: Confirmed = guards.NOTHING
+    ) -> None:
         before = dict(self.manifests)
-        await self.publisher.publish(await self._record(paths, cause), before)
+        await self.publisher.publish(await self._record(paths, cause, confirmed), before)
 
-    async def _record(self, paths: frozenset[ManagedPath] | None, cause: Cause) -> Publication:
-        """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish."""
+    async def _record(
+        self, paths: frozenset[ManagedPath] | None, cause: Cause, confirmed: Confirmed = guards.NOTHING
+    ) -> Publication:
+        """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish.
+
+        A rollback that is not known to be done comes first, and is done once its generation is durable.
+        """
+        stuck = await self._rollbacks.go_on()
+        if rollback := self._rollbacks.pending:
+            written = frozenset(step.path for step in rollback.steps)
+            paths = paths if paths is None else paths | written
+            confirmed = replace(confirmed, contents=confirmed.contents | written)
+            cause = Cause(rollback.why, rollback.by, rollback.reason)
         problems = await self.managed.read(self.config, paths)
-        publication = plan(
-            self.config, self.files(), self._sources(), self.manifests, generation=self._next_generation()
+        held = await self._guard.hold(
+            self.config,
+            self.files(),
+            {**self._sources(), **stuck},
+            self.manifests,
+            made=self._made(),
+            confirmed=confirmed,
         )
+        self._held_moves = held.moves
+        publication = plan(self.config, held.files, held.sources, self.manifests, generation=self._next_generation())
         self._own_problems = (*problems, *publication.problems)
         self._note_problems()
         if publication.manifests:
             await self._add_generation(publication, cause if cause.by else replace(cause, by=_owners(publication)))
+        if rollback and not stuck:
+            await self._rollbacks.end()
         return publication
 
     def _sources(self) -> Mapping[ManagedPath, Source]:
@@ -204,6 +304,15 @@ class Desired:
         if path in seen and seen[path].kind == "ready" and not self.store.is_ours(seen[path].digest):
             return {**seen, path: Source("unusable", reason=CHANGED_BY_HAND)}
         return seen
+
+    def _made(self) -> frozenset[ManagedPath]:
+        """Return what the cluster makes itself: the operator's guards and rollbacks are not for it."""
+        return frozenset((self._config_data, *self.managed.of(self.config).generated))
+
+    def _secrets(self) -> frozenset[ManagedPath]:
+        """Return what is or was for master candidates alone, as far as the config and the history know."""
+        withdrawn = {file.path for file in self.config.cluster.withdrawn_files if is_secret(file.scope)}
+        return secrets(self.store.history()) | withdrawn | {f.path for f in self.files() if is_secret(f.scope)}
 
     async def _add_generation(self, publication: Publication, cause: Cause) -> None:
         entry = Generation(

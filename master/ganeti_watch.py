@@ -72,7 +72,9 @@ class GanetiWatch:
         def decide(config: ClusterConfig, now: float) -> ClusterConfig:
             return from_ganeti.follow(config, ganeti, now=now)
 
-        await self._desired.change(decide, ChangeRequest(by="Ganeti"), why="Ganeti changed its cluster")
+        await self._desired.change(
+            decide, ChangeRequest(by="Ganeti", confirm=("removals", "wider-scope")), why="Ganeti changed its cluster"
+        )
 
     async def _until_hint(self) -> None:
         """Return when a change of this very file, or anything, has been hinted at."""

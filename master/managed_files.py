@@ -7,12 +7,15 @@ sources like all others: hashed, watched, and in the same generation as the conf
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, managed_files
 from master.core.cluster import ClusterConfig, to_text
 from master.core.plan import Source
 from master.source_watch import Look, SourceWatch
+from master.source_writer import SourceWriter
 from master.sources import Sources
+from master.store import Store
 from protocol import durable
 from protocol.messages import FileError
 from protocol.names import ALL, Digest, ManagedPath
@@ -67,6 +70,10 @@ class ManagedFiles:
             size_bytes = len(file.content)
             sources[path] = replace(here, kind="ready", digest=file.digest, size_bytes=size_bytes, mode=file.mode)
         return ancillary.files, sources
+
+    def writer(self, state_dir: Path, store: Store) -> SourceWriter:
+        """Return who can put older contents back into the sources."""
+        return SourceWriter(state_dir, store, self._sources)
 
     def forget(self, digest: Digest | None = None) -> frozenset[ManagedPath]:
         """Have contents (None: all of them) read afresh next time; return their paths."""

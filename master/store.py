@@ -7,13 +7,14 @@ a kept generation names. Written durably, read whole at the start.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from master.core.cluster import ClusterConfig, from_text, to_text
+from master.core.history import Generation, History
 from protocol import durable
 from protocol.errors import Refused, Unavailable
 from protocol.messages import Manifest
@@ -25,21 +26,6 @@ CHANGED_BY_HAND: Final = (
     "is not as this master wrote it, and was left as it is; to have the change read, restart the master; "
     "to undo it, copy the file back from a master candidate"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """One entry of the history: the manifests that changed, complete, and where they come from."""
-
-    generation: int
-    time: float
-    why: str
-    """The command, or what the master noticed."""
-    by: str = ""
-    """Who asked for it, as told by the client; for an edit of sources, who owns them."""
-    reason: str = ""
-    """What who asked said about it."""
-    manifests: tuple[Manifest, ...]
 
 
 class Store:
@@ -99,8 +85,12 @@ class Store:
 
     @property
     def kept(self) -> int:
-        """How many generations the history holds."""
-        return len(self._history)
+        """How many generations the history holds as they were."""
+        return sum(not entry.is_remainder for entry in self._history.values())
+
+    def history(self) -> History:
+        """Return all that is kept, in the order of generations, remainders included."""
+        return [self._history[number] for number in sorted(self._history)]
 
     def manifests(self) -> dict[ScopeName, Manifest]:
         """Return the newest manifest of every scope that the cluster config has; the history may know older scopes."""
@@ -117,25 +107,30 @@ class Store:
     def collect(self, keep: int, scopes: Iterable[ScopeName]) -> set[Digest]:
         """Forget generations beyond the newest `keep` and contents that no kept one names; return the latter.
 
-        Of an older generation those manifests stay that are still the newest of one of `scopes`.
+        Of an older generation those manifests stay, as a remainder, that were in force in the oldest kept one: what was
+        published in a kept generation can always be told in full.
         """
         with _unavailable(f"cannot remove what is no longer kept from {self._history_dir.parent}"):
-            current = {(self._newest_of(scope), scope) for scope in scopes}
-            for number in sorted(self._history)[: max(len(self._history) - keep, 0)]:
+            numbers = sorted(self._history)
+            beyond = numbers[: max(len(numbers) - keep, 0)]
+            in_force = {(self._newest_of(scope, numbers[len(beyond)]), scope) for scope in scopes if numbers}
+            for number in beyond:
                 manifests = self._history[number].manifests
-                self._keep_manifests(number, [m for m in manifests if (number, m.scope) in current])
+                self._keep_remainder(number, [m for m in manifests if (number, m.scope) in in_force])
             unnamed = self._unnamed()
             for digest in unnamed:
                 self.blob_path(digest).unlink(missing_ok=True)
         return unnamed
 
-    def _keep_manifests(self, number: int, manifests: Sequence[Manifest]) -> None:
+    def _keep_remainder(self, number: int, manifests: Sequence[Manifest]) -> None:
         """Shorten a generation to these manifests; without any it is forgotten."""
         if not manifests:
             (self._history_dir / _file_name(number)).unlink(missing_ok=True)
             del self._history[number]
-        elif len(manifests) < len(self._history[number].manifests):
-            self._write_generation(replace(self._history[number], manifests=tuple(manifests)))
+            return
+        remainder = replace(self._history[number], manifests=tuple(manifests), is_remainder=True)
+        if remainder != self._history[number]:
+            self._write_generation(remainder)
 
     def _unnamed(self) -> set[Digest]:
         named = {
@@ -162,6 +157,18 @@ class Store:
             return False
         return hasher.hexdigest() == digest
 
+    def begins_with(self, digest: Digest, beginning: Digest, size_bytes: int) -> bool:
+        """True if the first bytes of a stored content are another content; False if it is not here."""
+        hasher = hashlib.sha256()
+        try:
+            with self.blob_path(digest).open("rb") as file:
+                while size_bytes and (part := file.read(min(READ_BYTES, size_bytes))):
+                    hasher.update(part)
+                    size_bytes -= len(part)
+        except OSError:
+            return False
+        return not size_bytes and hasher.hexdigest() == beginning
+
     def _write_generation(self, entry: Generation) -> None:
         path = self._history_dir / _file_name(entry.generation)
         text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
@@ -169,9 +176,10 @@ class Store:
             durable.write_file(path, text + b"\n")
         self._history[entry.generation] = entry
 
-    def _newest_of(self, scope: ScopeName) -> int | None:
+    def _newest_of(self, scope: ScopeName, at_most: int) -> int | None:
+        """Return which generation has the manifest of a scope that was in force in generation `at_most`."""
         holding = (n for n, entry in self._history.items() if any(m.scope == scope for m in entry.manifests))
-        return max(holding, default=None)
+        return max((number for number in holding if number <= at_most), default=None)
 
     def _read_generation(self, path: Path) -> None:
         try:

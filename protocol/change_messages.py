@@ -13,6 +13,10 @@ BY_CHARS_MAX = 200
 REASON_CHARS_MAX = 400
 
 
+Guard = Literal["removals", "wider-scope"]
+"""What a change may not do unless its request confirms it; `master/core/guards.py` says when each of them objects."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRequest:
     """The base of every request that changes something."""
@@ -22,6 +26,7 @@ class ChangeRequest:
     reason: str = ""
     dry_run: bool = False
     """Decide, and say what would happen; change nothing."""
+    confirm: tuple[Guard, ...] = ()
 
     def __post_init__(self) -> None:
         check_remark("by", self.by, BY_CHARS_MAX)
@@ -68,10 +73,20 @@ class RoleChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """Why a change has to be confirmed, in words."""
+
+    guard: Guard
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What a change would do. The master's own node is not among `nodes`: its disk holds the sources."""
 
     roles: tuple[RoleChange, ...] = ()
     nodes: tuple[NodeChanges, ...] = ()
+    objections: tuple[Objection, ...] = ()
+    """Those that the request does not confirm: without the dry run it would be refused."""
     errors: tuple[FileError, ...] = ()
     """Sources that would be held back."""

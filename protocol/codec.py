@@ -12,6 +12,7 @@ import msgspec
 from protocol import (
     access_messages,
     change_messages,
+    history_messages,
     job_messages,
     key_messages,
     messages,
@@ -37,6 +38,7 @@ KINDS: Final[dict[str, type]] = {
     for module in (
         access_messages,
         change_messages,
+        history_messages,
         job_messages,
         key_messages,
         messages,

@@ -11,6 +11,7 @@ from master.api.access import AccessVerbs, AuditVerbs
 from master.api.cluster import ClusterVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
+from master.api.history import HistoryVerbs
 from master.api.jobs import JobVerbs
 from master.api.joining import JoinVerbs
 from master.api.keys import KeyVerbs
@@ -40,6 +41,7 @@ def handlers(daemon: MasterDaemon, audit_log: AuditLog, *, version: str) -> Hand
         NodeVerbs(daemon, door),
         GroupVerbs(daemon),
         FileVerbs(daemon),
+        HistoryVerbs(daemon),
         OsVerbs(daemon),
         JobVerbs(daemon),
         AccessVerbs(daemon),

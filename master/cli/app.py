@@ -20,7 +20,7 @@ COMMANDS = {
     "cluster": Place("master.cli.cluster:cluster", "The cluster: info, modify, verify, access, audit, keys and more."),
     "node": Place("master.cli.node:node", "Nodes: add, list, info, modify, remove."),
     "group": Place("master.cli.group:group", "Node groups: add, list, remove."),
-    "file": Place("master.cli.file:file", "Managed files: add, list, info, modify, remove."),
+    "file": Place("master.cli.file:file", "Managed files: what there is, what it was, and the way back."),
     "os": Place("master.cli.os:os", "OS definitions: list, diagnose, info, modify."),
     "job": Place("master.cli.job:job", "OS jobs: list, info, watch, cancel."),
     "decode": Place("master.cli.decode:decode", "A message's payload on stdin, JSON on stdout."),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from master.cli.connect import Session, with_bus
-from master.cli.failures import DEADLINE_PASSED, DONE, complain
+from master.cli.failures import DEADLINE_PASSED, DONE, FAILED, complain
 from master.cli.options import remarks
 from master.cli.output import emit_json, emit_lines, show
 from master.cli.shapes import changed_shape, outcome_shape
@@ -28,7 +28,7 @@ def change(
     given = remarks(click.get_current_context())
 
     async def work(session: Session) -> int:
-        asked = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run)
+        asked = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run, confirm=given.confirm)
         changed = await session.bus.ask(verb, asked, Changed, timeout_s=CHANGE_ANSWER_S)
         if changed.preview:
             return _tell_preview(changed.done, changed.preview, as_json=as_json)
@@ -70,7 +70,9 @@ def _tell_preview(done: Sequence[str], preview: Preview, *, as_json: bool) -> in
         emit_json({"dry_run": True, "done": list(done), **preview_shape(preview)})
     else:
         show(preview_text(done, preview))
-    return DONE
+    if preview.objections and not as_json:
+        complain("without --dry-run this would be refused, unless it is confirmed")
+    return FAILED if preview.objections else DONE
 
 
 async def _outcome(session: Session, request: WaitRequest, timeout_s: float) -> Outcome:

@@ -9,6 +9,7 @@ from master.cli import options
 from master.cli.change import change
 from master.cli.connect import ask
 from master.cli.formats import mode, size, yes
+from master.cli.history import confirm, diff, log, rollback
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.output import emit_json, show
 from master.cli.shapes import file_shape
@@ -22,7 +23,7 @@ SCOPES = "all, master-candidates, vm-capable or group-NAME"
 
 @click.group(cls=MeshGroup)
 def file() -> None:
-    """Managed files: add, list, info, modify, remove.
+    """Managed files: what there is, what it was, and the way back.
 
     A managed file is edited on the master and kept equal on every node of its scope. PATH is the path that the nodes
     see: in a mesh made by `gnt-mesh up --dir DIR`, /etc/x is the file DIR/nodes/node1/etc/x on the master.
@@ -118,6 +119,12 @@ def remove(path: str, purge: bool, wait: bool, timeout: float, as_json: bool) ->
     gnt-mesh file remove /etc/motd
     """
     return change("file.remove", FileRemove(path=path, purge=purge), wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+file.add_command(log)
+file.add_command(diff)
+file.add_command(rollback)
+file.add_command(confirm)
 
 
 def _show_details(files: Sequence[FileInfo]) -> None:

@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import click
 
 from protocol import names
-from protocol.change_messages import REASON_CHARS_MAX, check_remark
+from protocol.change_messages import REASON_CHARS_MAX, Guard, check_remark
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,15 +118,17 @@ class Remarks:
 
     reason: str = ""
     dry_run: bool = False
+    confirm: tuple[Guard, ...] = ()
 
 
 def remarks(ctx: click.Context) -> Remarks:
     """Return what the command line said by `changing_options`."""
-    return Remarks(ctx.meta.get(f"{_REMARKS}.reason", ""), ctx.meta.get(f"{_REMARKS}.dry_run", False))
+    given = {name: ctx.meta[f"{_REMARKS}.{name}"] for name in ("reason", "dry_run", "confirm")}
+    return Remarks(**given)
 
 
 def changing_options(command: F) -> F:
-    """`--dry-run`, `--reason` and `--json` for a command that changes something; `change` sends the first two along."""
+    """What every command takes that changes something: `--json`, and what `change` sends along with the request."""
     dry_run = click.option(
         "--dry-run",
         is_flag=True,
@@ -143,7 +145,15 @@ def changing_options(command: F) -> F:
         callback=_remember,
         help="Why you do this: kept in the history, see `gnt-mesh file log`.",
     )
-    return dry_run(reason(json_option(command)))
+    confirm = click.option(
+        "--confirm",
+        type=click.Choice(get_args(Guard)),
+        multiple=True,
+        expose_value=False,
+        callback=_remember,
+        help="Do it although it removes many files from nodes, or gives a secret to more of them.",
+    )
+    return dry_run(confirm(reason(json_option(command))))
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:

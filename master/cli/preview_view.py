@@ -25,6 +25,8 @@ def preview_text(done: Sequence[str], preview: Preview) -> RenderableType:
         parts += _files(changes)
     if not preview.nodes:
         parts += [Text(), Text("No file would change on any node.")]
+    for one in preview.objections:
+        parts.append(Text(f"It has to be confirmed: {one.reason}; --confirm {one.guard}", style="bold yellow"))
     parts += [Text(f"{error.path} {error.reason}", style="bold red") for error in preview.errors]
     return Group(*parts)
 
@@ -43,6 +45,7 @@ def preview_shape(preview: Preview) -> Json:
             for changes in preview.nodes
             for node in changes.nodes
         ],
+        "objections": [{"guard": one.guard, "reason": one.reason} for one in preview.objections],
         "errors": [{"path": one.path, "reason": one.reason, "scope": one.scope} for one in preview.errors],
     }
 

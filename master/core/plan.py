@@ -13,6 +13,7 @@ from protocol.messages import FileEntry, FileError, FileEvent, Manifest, Withdra
 from protocol.names import Digest, ManagedPath, ScopeName
 
 WITHDRAWALS_MAX = 1000
+PATH_SHOWN_CHARS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def plan(
     return Publication(generation, tuple(changed), tuple(events), tuple(problems))
 
 
+def in_command(path: ManagedPath) -> str:
+    """Return how a path is named in a command that is proposed: a reason has a limit, and names its path beside it."""
+    return path if len(path) <= PATH_SHOWN_CHARS_MAX else "PATH"
+
+
 def _entry(
     file: AncillaryFile, source: Source, published: FileEntry | None, generation: int
 ) -> tuple[FileEntry | None, str]:
@@ -84,7 +90,7 @@ def _entry(
     if published and source.size_bytes == 0 and published.size_bytes > 0 and not file.allow_empty:
         return published, (
             f"became empty on the master; nodes keep the {published.size_bytes} bytes of generation "
-            f"{published.generation}. To ship it empty: gnt-mesh file modify {file.path} --allow-empty yes"
+            f"{published.generation}. To ship it empty: gnt-mesh file confirm {in_command(file.path)}"
         )
     entry = FileEntry(
         path=file.path,
@@ -104,7 +110,7 @@ def _absence(file: AncillaryFile, published: FileEntry | None) -> str:
     if published:
         return (
             f"vanished from the master; nodes keep generation {published.generation}. "
-            f"To withdraw it from them: gnt-mesh file remove {file.path}"
+            f"To withdraw it from them: gnt-mesh file remove {in_command(file.path)}"
         )
     return "" if file.optional else "does not exist on the master, so there is nothing to ship yet"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from master.core.cluster import ClusterConfig, natural_key, role_letter
-from protocol.change_messages import FileChange, NodeChanges, Preview, RoleChange
+from protocol.change_messages import FileChange, NodeChanges, Objection, Preview, RoleChange
 from protocol.messages import FileEntry, FileError, Manifest
 from protocol.names import ManagedPath, NodeName, ScopeName, is_secret
 
@@ -24,6 +24,7 @@ def preview(
     published: Manifests,
     would_be: Manifests,
     *,
+    objections: Iterable[Objection] = (),
     errors: Iterable[FileError] = (),
 ) -> Preview:
     """Return what changes between two configs with their manifests: roles, and files per group of equal nodes."""
@@ -38,7 +39,9 @@ def preview(
         for (scopes_before, scopes_after, offline), names in groups.items()
         if (files := tuple(_changes(held(published, scopes_before), held(would_be, scopes_after))))
     ]
-    return Preview(roles=tuple(_roles(before, after)), nodes=tuple(nodes), errors=tuple(errors))
+    return Preview(
+        roles=tuple(_roles(before, after)), nodes=tuple(nodes), objections=tuple(objections), errors=tuple(errors)
+    )
 
 
 def held(manifests: Manifests, scopes: Iterable[ScopeName]) -> Held:

@@ -4,14 +4,15 @@ The runner is in tests/scenarios/test_scenarios.py; what the commands mean is in
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from master.core import consequences, operations
+from master.core import consequences, guards, operations
 from master.core.ancillary import managed_files
 from master.core.cluster import ClusterConfig, Node, role_letter, to_text, with_cluster
 from master.core.cluster_operations import modify_cluster
 from master.core.fleet import Fleet
+from master.core.guards import Confirmed
 from master.core.hypervisors import BUILT_IN
 from master.core.plan import Source, plan
 from master.publisher import assignment_of
@@ -21,7 +22,7 @@ from node_agent.core.reconcile import Found
 from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
 from protocol.messages import FileEntry, Manifest, NodeBell, ScopeBell
-from protocol.names import ManagedPath, NodeName, ScopeName
+from protocol.names import ManagedPath, NodeName, ScopeName, is_secret
 from protocol.operator_messages import (
     FileAdd,
     FileModify,
@@ -67,6 +68,7 @@ class Story:
         self._manifests: dict[ScopeName, Manifest] = {}
         self._before = (self._config, self._manifests)
         self._published: dict[ScopeName, Manifest] = {}
+        self._secret_manifests: list[frozenset[ManagedPath]] = []
         self._generation = 0
         self._looks = 0
         self._fleet = Fleet(silent_after_s=12.0)
@@ -85,6 +87,7 @@ class Story:
             ("file", "add"): self._file_add,
             ("file", "modify"): self._file_modify,
             ("file", "remove"): self._file_remove,
+            ("file", "confirm"): self._file_confirm,
             ("show",): self._show,
             ("ssconf",): self._ssconf,
             ("manifest",): self._manifest,
@@ -165,19 +168,24 @@ class Story:
         self._change(lambda config, now: operations.add_file(config, request, surroundings=SURROUNDINGS, now=now))
 
     def _file_modify(self, words: Sequence[str]) -> None:
-        """file modify PATH --scope SCOPE | --allow-empty yes"""
-        path, option, value = words
+        """file modify PATH --scope SCOPE [--confirm GUARD] | --allow-empty yes"""
+        path, option, value, *confirm = words
         request = (
             FileModify(path=path, scope=value)
             if option == "--scope"
             else FileModify(path=path, allow_empty=value == "yes")
         )
-        self._change(lambda config, now: operations.modify_file(config, request, now=now))
+        self._change(lambda config, now: operations.modify_file(config, request, now=now), confirm=confirm[1:])
 
     def _file_remove(self, words: Sequence[str]) -> None:
         """file remove PATH [--purge]"""
         request = FileRemove(path=words[0], purge="--purge" in words)
         self._change(lambda config, now: operations.remove_file(config, request, now=now))
+
+    def _file_confirm(self, words: Sequence[str]) -> None:
+        """file confirm PATH: ship what is held back."""
+        paths = frozenset(map(ManagedPath, words))
+        self._publish(Confirmed(contents=paths, moves=paths))
 
     # What can be seen.
 
@@ -317,9 +325,14 @@ class Story:
     def _master_disk(self) -> FakeDisk:
         return self._nodes[self._config.master.name].disk
 
-    def _change(self, make: Callable[[ClusterConfig, float], ClusterConfig]) -> None:
+    def _change(self, make: Callable[[ClusterConfig, float], ClusterConfig], *, confirm: Sequence[str] = ()) -> None:
         """Decide; publish; assign: in the order of the daemon."""
-        before, self._config = self._config, make(self._config, self._now_s)
+        after = make(self._config, self._now_s)
+        listed = [managed_files(config, SURROUNDINGS).files for config in (self._config, after)]
+        secrets = {path for manifest in self._secret_manifests for path in manifest}
+        found = guards.objections(after, listed[0], listed[1], self._manifests, secrets)
+        guards.refuse([one for one in found if one.guard not in confirm])
+        before, self._config = self._config, after
         self._before = (before, dict(self._manifests))
         if self._config is before:
             self._out.append("nothing to do")
@@ -331,7 +344,7 @@ class Story:
             elif role_letter(before, was) != role_letter(self._config, node):
                 self._out.append(f"{node.name}: {role_letter(before, was)} -> {role_letter(self._config, node)}")
         self._write_config()
-        self._publish()
+        self._publish(Confirmed(moves=guards.moves_of(listed[0], listed[1])))
         for uuid, node in self._config.nodes.items():
             if before.nodes.get(uuid) != node:
                 self._ring(node.name, NodeBell(node=node.name, epoch=1, serial=node.serial_no))
@@ -348,10 +361,18 @@ class Story:
             self._names[file.digest] = repr(file.content.decode())
             self._master_disk.files[path] = found_file(file.content.decode(), mode=file.mode)
 
-    def _publish(self) -> None:
+    def _publish(self, confirmed: Confirmed = guards.NOTHING) -> None:
         files = managed_files(self._config, SURROUNDINGS).files
         sources = {file.path: _source_of(self._master_disk.here(file.path)) for file in files}
-        publication = plan(self._config, files, sources, self._manifests, generation=self._generation + 1)
+        held = guards.hold(
+            self._config,
+            files,
+            sources,
+            self._manifests,
+            beginnings=self._beginnings(sources),
+            confirmed=confirmed,
+        )
+        publication = plan(self._config, held.files, held.sources, self._manifests, generation=self._generation + 1)
         for problem in publication.problems:
             self._out.append(f"problem: {problem.path} {problem.reason}")
         if not publication.manifests:
@@ -362,9 +383,23 @@ class Story:
                 self._out.append(f"generation {event.generation}: {event.scope} {event.path} {event.change}")
         for manifest in publication.manifests:
             self._manifests[manifest.scope] = manifest
+            if is_secret(manifest.scope):
+                self._secret_manifests.append(frozenset(entry.path for entry in manifest.files))
         for manifest in publication.manifests:
             self._published[manifest.scope] = manifest
             self._ring_scopes(manifest.scope)
+
+    def _beginnings(self, sources: Mapping[ManagedPath, Source]) -> list[ManagedPath]:
+        """Return the sources that are much shorter than what is published and begin like it."""
+        published = {entry.path: entry for manifest in self._manifests.values() for entry in manifest.files}
+        return [
+            path
+            for path, source in sources.items()
+            if path in published
+            and source.kind == "ready"
+            and guards.looks_truncated(published[path].size_bytes, source.size_bytes)
+            and self._names[published[path].digest].startswith(self._names[source.digest][:-1])
+        ]
 
     def _ring_scopes(self, only: ScopeName | None = None, *, is_beat: bool = False) -> None:
         for scope, manifest in self._published.items():

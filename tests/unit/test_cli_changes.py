@@ -12,7 +12,8 @@ import pytest
 
 from master.cli.app import root
 from master.cli.asker import asker
-from protocol.change_messages import ChangeRequest, FileChange, NodeChanges, Preview, RoleChange
+from protocol.change_messages import ChangeRequest, FileChange, NodeChanges, Objection, Preview, RoleChange
+from protocol.history_messages import FileConfirm
 from protocol.messages import FileError
 from protocol.names import ALL, ManagedPath, NodeName
 from protocol.operator_messages import Changed
@@ -30,9 +31,24 @@ CHANGING = {
     "file add /etc/x --scope all": "file.add",
     "file modify /etc/x --scope all": "file.modify",
     "file remove /etc/x": "file.remove",
+    "file rollback 7 /etc/x": "file.rollback",
+    "file confirm /etc/x": "file.confirm",
     "os modify tiny -O a=1": "os.modify",
 }
-LOOKING = {"verify", "diagnose", "env", "info", "list", "keys", "status", "watch", "wait", "up", "decode", "version"}
+LOOKING = {"log", "diff"} | {
+    "verify",
+    "diagnose",
+    "env",
+    "info",
+    "list",
+    "keys",
+    "status",
+    "watch",
+    "wait",
+    "up",
+    "decode",
+    "version",
+}
 NOT_TO_BE_TRIED = {"cluster init", "cluster access add", "cluster renew-crypto"}
 """Their first step is to make a key."""
 LOOKING |= {"cancel"}  # of a job: it changes nothing of what should be true
@@ -181,3 +197,54 @@ def test_who_has_become_root_is_named(tmp_path: Path, login: str, before: str) -
     (tmp_path / "loginuid").write_text(login)
 
     assert asker(tmp_path / "loginuid").startswith(f"{before}{pwd.getpwuid(os.geteuid()).pw_name}@")
+
+
+OBJECTION = Objection(guard="wider-scope", reason="/etc/key is or was a secret of master-candidates")
+
+
+def test_a_change_that_was_confirmed_says_so_to_the_master() -> None:
+    bus = FakeOperatorBus(answers={"file.modify": [Changed(goal=a_goal())], "wait": [a_wait_reply()]})
+
+    done = bus.run(*["file", "modify", "/etc/x", "--scope", "all", "--confirm", "wider-scope", "--confirm", "removals"])
+
+    assert done.exit_code == 0, done.stderr
+    (request,) = bus.requests("file.modify")
+    assert isinstance(request, ChangeRequest)
+    assert request.confirm == ("wider-scope", "removals")
+
+
+def test_nobody_can_confirm_what_there_is_no_guard_for() -> None:
+    bus = FakeOperatorBus()
+
+    assert bus.run(*["file", "modify", "/etc/x", "--scope", "all", "--confirm", "everything"]).exit_code == 1
+    assert bus.asked == []
+
+
+def test_a_dry_run_of_what_would_be_refused_shows_it_all_and_fails() -> None:
+    bus = FakeOperatorBus(answers={"file.modify": [dry(Preview(objections=(OBJECTION,)))]})
+    line = "file modify /etc/key --scope all --dry-run"
+
+    result, as_json = bus.run(*line.split()), bus.run(*line.split(), "--json")
+
+    assert (result.exit_code, as_json.exit_code) == (1, 1)
+    assert f"It has to be confirmed: {OBJECTION.reason}; --confirm wider-scope" in result.stdout
+    assert "would be refused" in result.stderr
+    assert json.loads(as_json.stdout)["objections"] == [{"guard": "wider-scope", "reason": OBJECTION.reason}]
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        ("file confirm /etc/a /etc/b", FileConfirm(paths=("/etc/a", "/etc/b"), by=ASKER)),
+        ("file confirm --removals", FileConfirm(removals=True, by=ASKER)),
+    ],
+)
+def test_what_is_held_back_is_confirmed(line: str, sent: FileConfirm) -> None:
+    bus = FakeOperatorBus(answers={"file.confirm": [Changed(goal=a_goal())], "wait": [a_wait_reply()]})
+
+    assert bus.run(*line.split()).exit_code == 0
+    assert bus.requests("file.confirm") == [sent]
+
+
+def test_nothing_is_confirmed_by_accident() -> None:
+    assert FakeOperatorBus().run("file", "confirm").exit_code == 1

@@ -127,7 +127,7 @@ def test_the_problem_says_what_the_operator_can_do() -> None:
     )
     assert emptied == (
         "became empty on the master; nodes keep the 7 bytes of generation 3. "
-        f"To ship it empty: gnt-mesh file modify {PATH} --allow-empty yes"
+        f"To ship it empty: gnt-mesh file confirm {PATH}"
     )
 
 

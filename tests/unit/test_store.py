@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from master.core.cluster import ClusterConfig, to_text
+from master.core.history import Generation
 from master.core.operations import add_group, remove_group
-from master.store import Generation, Store, save_config
+from master.store import Store, save_config
 from protocol import durable
 from protocol.errors import Refused, Unavailable
 from protocol.messages import Manifest
