@@ -2,12 +2,13 @@
 and which secrets somebody has held who should not know them any more. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from master.core import candidate_pool
 from master.core.cluster import ClusterConfig, Node
+from master.core.ssconf import PREFIX
 from protocol.messages import FileEntry, Manifest
 from protocol.names import ManagedPath, NodeName, ScopeName, is_secret
 from protocol.operator_messages import Withdrawn
@@ -101,11 +102,11 @@ def withdrawal_lines(
     for node, items in by_node.items():
         if items[0].left_behind:
             yield f"Still on the disk of {node}, which has not given it back:"
-            yield from _listed(f"{item.path} ({item.scope})" for item in items)
+            yield from _listed(_folded(items, lambda item: str(item.scope)))
             continue
         when = "; it is not online, so that happens when it is back" if node in late else ""
         yield f"Withdrawn from {node}{when}:"
-        yield from _listed(f"{item.path} ({_provenance(item)})" for item in items)
+        yield from _listed(_folded(items, _provenance))
     secrets = list(rotate)
     if secrets:
         held = " and ".join(dict.fromkeys(item.node for items in by_node.values() for item in items if item.secret))
@@ -121,6 +122,17 @@ def _lost(
     for scope in before.scopes_of(node):
         if scope in manifests:
             yield from ((scope, entry) for entry in manifests[scope].files if entry.path not in still)
+
+
+def _folded(items: Collection[Withdrawn], remark: Callable[[Withdrawn], str]) -> Iterator[str]:
+    """Yield a line per file, secrets first, and one for all ssconf files together: nobody reads those one by one."""
+    ssconf = [item for item in items if item.path.rpartition("/")[2].startswith(PREFIX)]
+    for item in sorted(items, key=lambda item: not item.secret):
+        if item not in ssconf:
+            yield f"{item.path} ({remark(item)})"
+    if ssconf:
+        directory = ssconf[0].path.rpartition("/")[0]
+        yield f"{len(ssconf)} ssconf files in {directory} ({remark(ssconf[0])})"
 
 
 def _provenance(item: Withdrawn) -> str:

@@ -154,6 +154,24 @@ def test_what_a_removed_node_has_not_given_back_is_said_to_be_there_still() -> N
     assert "node2 has held these secrets, so renew them now:" in lines and lines[-1] == " - /var/lib/ganeti/rapi.pem"
 
 
+def test_secrets_come_first_and_ssconf_files_are_one_line() -> None:
+    """Of many files the first are named: a secret must not be among the rest."""
+    entries = [an_entry(f"/etc/{number:03}") for number in range(LISTED_MAX + 5)]
+    entries += [an_entry(f"/var/lib/ganeti/ssconf_{key}") for key in ("node_list", "cluster_name")]
+    entries.append(an_entry("/etc/zzz", mode=0o600))
+    after = operations.remove_node(SMALL, NodeRemove(name="node2"), now=1.0)
+
+    lines = list(withdrawal_lines(withdrawn(SMALL, after, {ALL: a_manifest(*entries)}), ()))
+
+    assert lines[1] == " - /etc/zzz (all, a dated backup is kept)"
+    few = withdrawn(SMALL, after, {ALL: a_manifest(*entries[-3:])})
+    assert list(withdrawal_lines(few, ())) == [
+        "Withdrawn from node2:",
+        " - /etc/zzz (all, a dated backup is kept)",
+        " - 2 ssconf files in /var/lib/ganeti (all, a dated backup is kept)",
+    ]
+
+
 def test_many_files_are_counted_in_text() -> None:
     entries = [an_entry(f"/etc/{number:03}") for number in range(LISTED_MAX + 5)]
     after = modified(SMALL, vm_capable=False)
