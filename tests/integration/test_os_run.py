@@ -260,6 +260,18 @@ def test_a_runner_that_is_told_to_end_says_interrupted(rig: RunnerRig, tmp_path:
     assert rig.wait()["status"] == "interrupted"
 
 
+def test_a_runner_ends_also_if_its_directory_is_put_elsewhere_meanwhile(rig: RunnerRig, tmp_path: Path) -> None:
+    """Agent and master may take note of a verdict, and put the job away, before its runner has ended."""
+    os.mkfifo(tmp_path / "gate")
+    runner = rig.start(rig.step(f"echo $$ > {tmp_path}/pid; read line < {tmp_path}/gate"))
+    number_in(tmp_path / "pid")
+    rig.directory.rename(tmp_path / "elsewhere")
+    (tmp_path / "gate").write_text("go\n")
+
+    assert runner.wait(20) == 0
+    assert json.loads((tmp_path / "elsewhere" / os_run.VERDICT).read_bytes())["status"] == "success"
+
+
 def test_a_job_ends_with_what_it_is_tethered_to(rig: RunnerRig, tmp_path: Path) -> None:
     import fcntl
 
