@@ -277,6 +277,8 @@ class ClusterStatus:
     refusals: Refusals = field(default_factory=Refusals)
     is_complete: bool = True
     """False: more nodes or errors follow."""
+    warnings: tuple[str, ...] = ()
+    """What will go wrong if nobody does anything: certificates that expire soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,7 @@ CORE = (
     "protocol.operator_os_messages",
     "protocol.verify_messages",
     "protocol.access_messages",
+    "protocol.key_messages",
     "msgspec",
 )
 """msgspec is pure: config.data's text is decided in core."""

@@ -7,6 +7,7 @@ from master.api import goals
 from master.api.roles import tell
 from master.core.cluster import after
 from master.core.cluster_operations import cluster_changes, modify_cluster
+from master.core.expiry import expiry_warnings
 from master.core.fleet import nodes_of
 from master.daemon import MasterDaemon
 from protocol import operator_messages as op
@@ -59,6 +60,7 @@ class ClusterVerbs:
             nodes=infos,
             errors=errors,
             refusals=self._daemon.refusals,
+            warnings=expiry_warnings(await self._daemon.bus.certificates(), time.time()),
             is_complete=len(infos) == len(rest) and max(request.errors_from, 0) + len(errors) >= len(desired.problems),
         )
 

@@ -27,6 +27,7 @@ def status_shape(status: ClusterStatus) -> Json:
         "nodes": [node_shape(node) for node in status.nodes],
         "errors": _errors(status.errors),
         "refused": _refused(status.refusals),
+        "warnings": list(status.warnings),
     }
 
 

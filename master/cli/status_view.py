@@ -40,7 +40,7 @@ def status_view(status: ClusterStatus, *, nodes_max: int | None = None) -> Rende
     parts: list[RenderableType] = [_headline(status), Text(), _scopes(status), Text(), _nodes(status, shown)]
     if hidden:
         parts.append(Text(f"... and {count(hidden, 'more node')}", style="dim"))
-    for section in (_errors(status), _refused(status)):
+    for section in (_warnings(status), _errors(status), _refused(status)):
         if section is not None:
             parts += [Text(), section]
     return Group(*parts)
@@ -116,6 +116,10 @@ def _nodes(status: ClusterStatus, nodes: Sequence[NodeInfo]) -> RenderableType:
         for node in nodes
     ]
     return table(("Node", "Role", "VM", "Online", "In sync", "Generations", "Errors"), rows, right=("Errors",))
+
+
+def _warnings(status: ClusterStatus) -> RenderableType | None:
+    return tables.text("\n".join(map(one_line, status.warnings)), "bold yellow") if status.warnings else None
 
 
 def _errors(status: ClusterStatus) -> RenderableType | None:
