@@ -84,7 +84,8 @@ class MasterDaemon:
         """Bring the bus up to date, `serve`, then watch, plan, publish and listen until cancelled."""
         self._bus = bus
         desired = self.desired
-        desired.publisher = Publisher(bus, desired.store, self.settings.broker_nodes_file, refuse=self.refuse)
+        nodes_file = self.settings.broker_nodes_file
+        desired.publisher = Publisher(bus, desired.store, desired.vault, nodes_file, refuse=self.refuse)
         self._upkeep = Upkeep(self.settings, desired, bus, fleet=self.fleet, progress=self.progress)
         while not self._events.empty():
             self._events.get_nowait()

@@ -6,12 +6,12 @@ and `upkeep` carries everything again.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import structlog
 
-from master import rollbacks
+from master import members, rollbacks
 from master.core import guards
 from master.core.ancillary import ManagedFile, Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node, with_nodes
@@ -24,11 +24,12 @@ from master.core.rollback import Rollback, Step, named
 from master.managed_files import ManagedFiles
 from master.outcome import Cause, Outcome
 from master.progress import Progress
-from master.publisher import Publisher, assignment_of
+from master.publisher import Publisher
 from master.rollbacks import Rollbacks
 from master.settings import MasterSettings
 from master.source_guard import SourceGuard
 from master.store import CHANGED_BY_HAND, Store
+from master.vault import open_vault
 from protocol.change_messages import ChangeRequest, Objection
 from protocol.errors import Refused, Unavailable
 from protocol.history_messages import FileConfirm, FileRollback
@@ -58,6 +59,7 @@ class Desired:
         self.config = config
         self.store = store
         self.managed = managed
+        self.vault = open_vault(settings.state_dir)
         self.manifests: dict[ScopeName, Manifest] = store.manifests()
         self.problems: tuple[FileError, ...] = ()
         self._own_problems: tuple[FileError, ...] = ()
@@ -96,12 +98,13 @@ class Desired:
             if request.dry_run:
                 return await self._foreseen(before, after, confirmed=confirmed, objections=objections)
             guards.refuse(objections)
+            renewed = await asyncio.to_thread(self.vault.renew, members.scopes_that_lost(before, after))
             await asyncio.to_thread(self.store.save_config, after)
             self.config = after
             log.info("cluster_changed", why=why, serial_no=after.serial_no)
-            touched = _reassigned(before, after)
+            touched = members.reassigned(before, after)
             try:
-                await self._carry(before, after, touched, Cause.of(why, request), confirmed)
+                await self._carry(before, after, touched, Cause.of(why, request), confirmed, renewed)
             except Unavailable as error:
                 self.note_bus_failure("carrying a change", error)
             self._progress.note()
@@ -168,7 +171,8 @@ class Desired:
 
     async def read_lost_content(self, digest: Digest) -> None:
         """The store has lost or damaged a content: its source may still have it. The caller holds the lock."""
-        log.warning("content_damaged", digest=digest[:12])
+        entries = (entry for manifest in self.manifests.values() for entry in manifest.files)
+        log.warning("content_damaged", paths=sorted({entry.path for entry in entries if entry.digest == digest}))
         self.store.blob_path(digest).unlink(missing_ok=True)
         await self._refresh(self.managed.forget(digest), Cause("a stored content was damaged"))
 
@@ -226,22 +230,30 @@ class Desired:
         return Outcome(before, after, self.manifests, Goal(epoch=after.cluster.epoch), publication.problems, foreseen)
 
     async def _carry(
-        self, before: ClusterConfig, after: ClusterConfig, touched: list[Node], cause: Cause, confirmed: Confirmed
+        self,
+        before: ClusterConfig,
+        after: ClusterConfig,
+        touched: list[Node],
+        cause: Cause,
+        confirmed: Confirmed,
+        renewed: set[ScopeName],
     ) -> None:
         """The order matters: a demoted node is shut out before anything new is published, a promoted one let in.
 
-        What is new is recorded first: if the bus fails, the history still says who asked for it.
+        What is new is recorded first: if the bus fails, the history still says who asked for it. Those who are left
+        have the `renewed` keys before anything is sealed with them.
         """
         gone = [scope for scope in before.scopes() if scope not in after.scopes()]
         for scope in gone:
             self.manifests.pop(scope, None)  # before anything that can fail: `restore` would publish it for ever
         published = dict(self.manifests)
         paths = None if before.cluster != after.cluster else frozenset({self._config_data})
-        publication = await self._record(paths, cause, confirmed)
+        publication = await self._record(paths, cause, confirmed, renewed=renewed)
         if set(after.scopes()) - set(before.scopes()):
             await self.publisher.open_scopes(after.scopes())
         await self.publisher.let_in(after)
-        await self.publisher.publish(publication, published)
+        await self.publisher.hand_out(after, renewed)
+        await self.publisher.publish(after, publication, published)
         await self.publisher.assign(after, touched)
         for uuid in before.nodes.keys() - after.nodes.keys():
             self._fleet.forget(before.nodes[uuid].name)
@@ -261,14 +273,20 @@ class Desired:
         self, paths: frozenset[ManagedPath] | None, cause: Cause, confirmed: Confirmed = guards.NOTHING
     ) -> None:
         before = dict(self.manifests)
-        await self.publisher.publish(await self._record(paths, cause, confirmed), before)
+        await self.publisher.publish(self.config, await self._record(paths, cause, confirmed), before)
 
     async def _record(
-        self, paths: frozenset[ManagedPath] | None, cause: Cause, confirmed: Confirmed = guards.NOTHING
+        self,
+        paths: frozenset[ManagedPath] | None,
+        cause: Cause,
+        confirmed: Confirmed = guards.NOTHING,
+        *,
+        renewed: Collection[ScopeName] = (),
     ) -> Publication:
         """Read sources (None: all), plan, and make what changed a durable generation, for the caller to publish.
 
-        A rollback that is not known to be done comes first, and is done once its generation is durable.
+        A rollback that is not known to be done comes first, and is done once its generation is durable. A
+        scope whose key was renewed has a new generation in any case: it is sealed anew.
         """
         stuck = await self._rollbacks.go_on()
         if rollback := self._rollbacks.pending:
@@ -286,7 +304,14 @@ class Desired:
             confirmed=confirmed,
         )
         self._held_moves = held.moves
-        publication = plan(self.config, held.files, held.sources, self.manifests, generation=self._next_generation())
+        publication = plan(
+            self.config,
+            held.files,
+            held.sources,
+            self.manifests,
+            generation=self._next_generation(),
+            renewed=renewed,
+        )
         self._own_problems = (*problems, *publication.problems)
         self._note_problems()
         if publication.manifests:
@@ -355,7 +380,7 @@ class Desired:
         manifests = tuple(replace(manifest, generation=generation) for manifest in before.values())
         publication = Publication(generation, manifests, (), self.problems)
         await self._add_generation(publication, Cause("the bus was ahead of the disk", by="the master"))
-        await self.publisher.publish(publication, before)
+        await self.publisher.publish(self.config, publication, before)
         self.restore_due.set()
 
     async def _renumber(self, serial: int) -> None:
@@ -371,12 +396,3 @@ def _owners(publication: Publication) -> str:
     """Return whose files have changed on the master: all that is known of who has edited them."""
     owners = {event.entry.owner for event in publication.events if event.entry}
     return f"{', '.join(sorted(owners))}, as owner" if owners else "the master"
-
-
-def _reassigned(before: ClusterConfig, after: ClusterConfig) -> list[Node]:
-    """Return the nodes of `after` whose assignment is not the one they had."""
-    return [
-        node
-        for uuid, node in after.nodes.items()
-        if uuid not in before.nodes or assignment_of(before, before.nodes[uuid]) != assignment_of(after, node)
-    ]

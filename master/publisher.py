@@ -6,7 +6,7 @@ stored again. Unavailable travels up; the daemon then calls `restore` until it s
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,11 +17,13 @@ from master.core import broker_config
 from master.core.cluster import ClusterConfig, Node
 from master.core.plan import Publication
 from master.store import Store
+from master.vault import Vault
 from protocol import codec, durable
 from protocol.bus import MasterBus
 from protocol.errors import DecodeError, Unavailable
 from protocol.messages import Assignment, FileEntry, FileEvent, Manifest, ManifestHead, NodeBell, ScopeBell
 from protocol.names import Digest, NodeName, ScopeName
+from protocol.sealing.boxes import ScopeKey
 
 Manifests = Mapping[ScopeName, Manifest]
 
@@ -32,19 +34,23 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    """The master's hand on the bus. `refuse` is told of messages on the bus that are not the master's."""
+    """The master's hand on the bus. `refuse` is told of messages on the bus that are not the master's.
+
+    Secrets are sealed here: what goes to the bus is what everybody may see, or encrypted.
+    """
 
     def __init__(
-        self, bus: MasterBus, store: Store, broker_nodes_file: Path, *, refuse: Callable[[str, str], None]
+        self, bus: MasterBus, store: Store, vault: Vault, broker_nodes_file: Path, *, refuse: Callable[[str, str], None]
     ) -> None:
         self._bus = bus
         self._store = store
+        self._vault = vault
         self._broker_nodes_file = broker_nodes_file
         self._refuse = refuse
         self._enforced: tuple[bytes, bytes] | None = None
         """The lists of nodes and of access that the broker is known to act on; None while that is not known."""
         self._previous: dict[ScopeName, Manifest] = {}
-        self._digests: dict[ScopeName, tuple[Manifest, str]] = {}
+        self._digests: dict[ScopeName, tuple[Manifest, ScopeKey | None, str]] = {}
         self._swept: dict[ScopeName, tuple[int, int]] = {}
 
     async def restore(self, config: ClusterConfig, manifests: Manifests, *, afresh: bool) -> tuple[int, int]:
@@ -55,27 +61,39 @@ class Publisher:
         await self._bus.prepare(config.scopes(), afresh=afresh)
         self._enforced = None  # it may be another broker, or one that was started with an older file
         await self.let_in(config)
-        ahead = [await self._restore_scope(manifest) for manifest in manifests.values()]
+        await asyncio.to_thread(self._vault.ensure, _scopes_with_secrets(manifests.values()))
         serials = [await self._restore_assignment(config, node) for node in config.nodes.values()]
+        ahead = [await self._restore_scope(manifest) for manifest in manifests.values()]
         for manifest in manifests.values():
             await self.ring(manifest)
         await self._bus.ring_cluster()
         return max(ahead, default=0), max(serials, default=0)
 
-    async def publish(self, publication: Publication, before: Manifests) -> None:
+    async def publish(self, config: ClusterConfig, publication: Publication, before: Manifests) -> None:
         """Store contents, then events and manifests, then ring: nobody hears of what cannot be fetched yet.
 
         Nothing new goes out before the broker has shut out whom it should: Unavailable if that is not known.
         """
         if self._enforced is None:
             raise Unavailable("the broker does not act on its list of nodes yet; nothing is published before it does")
+        await self.hand_out(
+            config, await asyncio.to_thread(self._vault.ensure, _scopes_with_secrets(publication.manifests))
+        )
         for manifest in publication.manifests:
             if manifest.scope in before:
                 self._previous[manifest.scope] = before[manifest.scope]
             await self._put_blobs(manifest.scope, [e.entry for e in _events_of(manifest, publication) if e.entry])
         for manifest in publication.manifests:
-            await self._bus.publish(manifest, _events_of(manifest, publication))
+            await self._publish(manifest, _events_of(manifest, publication))
             await self.ring(manifest)
+        for scope, entry in _turned_secret(publication, before):
+            await self._bus.drop_blob(scope, entry.digest)
+
+    async def hand_out(self, config: ClusterConfig, scopes: Collection[ScopeName]) -> None:
+        """Give every node its keys, if it is in one of these scopes, whose keys are new."""
+        for node in config.sorted_nodes() if scopes else ():
+            if set(scopes) & set(config.scopes_of(node)):
+                await self._bus.assign(self._with_keys(assignment_of(config, node), node))
 
     async def patrol(self, config: ClusterConfig, manifests: Manifests) -> bool:
         """Return whether the bus still says what it should; remove contents that nobody needs any more.
@@ -96,7 +114,7 @@ class Publisher:
     async def assign(self, config: ClusterConfig, nodes: Collection[Node]) -> None:
         """Store the assignments of these nodes and ring each of them."""
         for node in nodes:
-            await self._bus.assign(assignment_of(config, node))
+            await self._bus.assign(self._with_keys(assignment_of(config, node), node))
         for node in nodes:
             await self.ring_node(config, node)
 
@@ -139,21 +157,29 @@ class Publisher:
     async def ring_node(self, config: ClusterConfig, node: Node, *, look: str = "") -> None:
         await self._bus.ring(NodeBell(node=node.name, epoch=config.cluster.epoch, serial=node.serial_no, look=look))
 
-    async def restore_blob(self, manifest: Manifest, digest: Digest) -> None:
+    def entries_named(self, manifest: Manifest, name: Digest) -> list[FileEntry]:
+        """Return the entries whose content lies on the bus under this name."""
+        return [entry for entry in manifest.files if self._vault.name(manifest.scope, entry) == name]
+
+    async def restore_blob(self, manifest: Manifest, name: Digest) -> None:
         """Store one content of a scope again, from scratch, that a node could not get; then ring.
 
         A manifest too large to travel inline is such a content too.
         """
-        entries = [entry for entry in manifest.files if entry.digest == digest]
-        is_manifest = digest == self._digest_of(manifest)
+        entries = self.entries_named(manifest, name)
+        is_manifest = name == self._digest_of(manifest)
         if not entries and not is_manifest:
             return
         await self._bus.prepare([manifest.scope])
-        await self._bus.drop_blob(manifest.scope, digest)
+        await self._bus.drop_blob(manifest.scope, name)
         await self._put_blobs(manifest.scope, entries[:1])
         if is_manifest:
-            await self._bus.publish(manifest, [])
+            await self._publish(manifest, [])
         await self.ring(manifest)
+
+    async def _publish(self, manifest: Manifest, events: Collection[FileEvent]) -> None:
+        public = [self._vault.public_event(event) for event in events]
+        await self._bus.publish(self._vault.sealed(manifest), public)
 
     async def _restore_scope(self, manifest: Manifest) -> int:
         """Publish a scope again unless it is there; return the generation on the bus if that is ahead, else 0."""
@@ -173,7 +199,7 @@ class Publisher:
                 )
                 for entry in manifest.files
             ]
-            await self._bus.publish(manifest, events)
+            await self._publish(manifest, events)
             log.info("scope_restored", scope=manifest.scope, generation=manifest.generation, files=len(events))
         return 0
 
@@ -186,10 +212,25 @@ class Publisher:
         wanted = assignment_of(config, node)
         if stored and stored.version > wanted.version:
             return stored.serial
-        if stored != wanted:
-            await self._bus.assign(wanted)
+        if stored is None or not self._is_as_wanted(stored, wanted, node):
+            await self._bus.assign(self._with_keys(wanted, node))
         await self.ring_node(config, node)
         return 0
+
+    def _is_as_wanted(self, stored: Assignment, wanted: Assignment, node: Node) -> bool:
+        """A key is wrapped differently each time; of the same node and serial its fingerprint tells enough."""
+        keys = self._vault.key_ids(wanted.scopes) if node.public_key else set()
+        return replace(stored, keys=()) == wanted and {(key.scope, key.key) for key in stored.keys} == keys
+
+    def _with_keys(self, assignment: Assignment, node: Node) -> Assignment:
+        keys = tuple(
+            wrapped
+            for reader in (node.public_key, node.next_public_key)
+            for wrapped in self._vault.wrapped(assignment.scopes, reader)
+        )
+        if node.public_key and not keys and self._vault.key_ids(assignment.scopes):
+            log.warning("keys_not_wrapped", node=node.name, reason="its public key is none that fits")
+        return replace(assignment, keys=keys)
 
     async def _head(self, scope: ScopeName) -> ManifestHead | None:
         try:
@@ -203,26 +244,29 @@ class Publisher:
 
     def _digest_of(self, manifest: Manifest) -> str:
         """Return the digest of the encoded manifest, computed once for each."""
-        known = self._digests.get(manifest.scope)
-        if known is None or known[0] is not manifest:
-            known = (manifest, hashlib.sha256(codec.encode(manifest)).hexdigest())
+        known, key = self._digests.get(manifest.scope), self._vault.key(manifest.scope)
+        if known is None or known[0] is not manifest or known[1] != key:
+            encoded = codec.encode(self._vault.sealed(manifest))
+            known = (manifest, key, hashlib.sha256(encoded).hexdigest())
             self._digests[manifest.scope] = known
-        return known[1]
+        return known[2]
 
     def _needed(self, manifest: Manifest) -> set[Digest]:
         """Contents of this generation and the one before, which some node may be fetching."""
         before = self._previous.get(manifest.scope)
-        return {entry.digest for entry in (*manifest.files, *(before.files if before else ()))}
+        entries = (*manifest.files, *(before.files if before else ()))
+        return {self._vault.name(manifest.scope, entry) for entry in entries}
 
     async def _put_blobs(self, scope: ScopeName, entries: Sequence[FileEntry]) -> None:
-        contents = {entry.digest: entry.size_bytes for entry in entries}
+        contents = {self._vault.name(scope, entry): entry for entry in entries}
         slots = asyncio.Semaphore(PUTS_MAX)
 
-        async def put(digest: Digest, size_bytes: int) -> None:
+        async def put(entry: FileEntry) -> None:
             async with slots:
-                await self._bus.put_blob(scope, digest, self._store.blob_path(digest), size_bytes)
+                source, box = self._store.blob_path(entry.digest), self._vault.box(scope, entry)
+                await self._bus.put_blob(scope, entry.digest, source, entry.size_bytes, box=box)
 
-        results = await asyncio.gather(*(put(*content) for content in contents.items()), return_exceptions=True)
+        results = await asyncio.gather(*map(put, contents.values()), return_exceptions=True)
         for failure in results:
             if failure is not None:
                 raise failure
@@ -238,6 +282,22 @@ def assignment_of(config: ClusterConfig, node: Node) -> Assignment:
         is_master=node.uuid == config.cluster.master_node,
         is_offline=node.offline,
     )
+
+
+def _scopes_with_secrets(manifests: Iterable[Manifest]) -> set[ScopeName]:
+    return {manifest.scope for manifest in manifests if any(entry.secret for entry in manifest.files)}
+
+
+def _turned_secret(publication: Publication, before: Manifests) -> list[tuple[ScopeName, FileEntry]]:
+    """Return entries as they were whose content lay on the bus as it is, and should not any longer."""
+    found = []
+    secret = {entry.path for manifest in publication.manifests for entry in manifest.files if entry.secret}
+    for manifest in publication.manifests:
+        plain = {entry.digest for entry in manifest.files if not entry.secret}
+        old = before[manifest.scope].files if manifest.scope in before else ()
+        turned = (entry for entry in old if entry.path in secret and not entry.secret and entry.digest not in plain)
+        found += [(manifest.scope, entry) for entry in turned]
+    return found
 
 
 def _events_of(manifest: Manifest, publication: Publication) -> list[FileEvent]:

@@ -67,7 +67,7 @@ class Store:
 
     def save_config(self, config: ClusterConfig) -> None:
         """Replace config.data. Refused if somebody else has changed it meanwhile: that is for a person to sort out."""
-        with _unavailable(f"cannot write {self._config_data}"):
+        with unavailable(f"cannot write {self._config_data}"):
             if self._config_data.exists() and self._config_data.read_bytes() != self._text:
                 raise Refused(f"{self._config_data} {CHANGED_BY_HAND}")
             save_config(self._config_data, config)
@@ -110,7 +110,7 @@ class Store:
         Of an older generation those manifests stay, as a remainder, that were in force in the oldest kept one: what was
         published in a kept generation can always be told in full.
         """
-        with _unavailable(f"cannot remove what is no longer kept from {self._history_dir.parent}"):
+        with unavailable(f"cannot remove what is no longer kept from {self._history_dir.parent}"):
             numbers = sorted(self._history)
             beyond = numbers[: max(len(numbers) - keep, 0)]
             in_force = {(self._newest_of(scope, numbers[len(beyond)]), scope) for scope in scopes if numbers}
@@ -172,7 +172,7 @@ class Store:
     def _write_generation(self, entry: Generation) -> None:
         path = self._history_dir / _file_name(entry.generation)
         text = msgspec.json.format(msgspec.json.encode(entry), indent=1)
-        with _unavailable(f"cannot write {path}"):
+        with unavailable(f"cannot write {path}"):
             durable.write_file(path, text + b"\n")
         self._history[entry.generation] = entry
 
@@ -202,7 +202,7 @@ def _file_name(generation: int) -> str:
 
 
 @contextmanager
-def _unavailable(what: str) -> Iterator[None]:
+def unavailable(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -70,10 +70,12 @@ class Upkeep:
 
     async def _store_again(self, wanted: BlobWanted) -> None:
         desired = self._desired
-        if not await asyncio.to_thread(desired.store.is_intact, wanted.digest):
-            await desired.read_lost_content(wanted.digest)
-        if wanted.scope in desired.manifests:
-            await desired.publisher.restore_blob(desired.manifests[wanted.scope], wanted.digest)
+        if wanted.scope not in desired.manifests:
+            return
+        for entry in desired.publisher.entries_named(desired.manifests[wanted.scope], wanted.digest)[:1]:
+            if not await asyncio.to_thread(desired.store.is_intact, entry.digest):
+                await desired.read_lost_content(entry.digest)
+        await desired.publisher.restore_blob(desired.manifests[wanted.scope], wanted.digest)
 
     async def _restore_when_due(self) -> None:
         """After a connect, a failure or a finding of the patrol: until the bus says what the disk says."""

@@ -7,7 +7,7 @@ after they were asked for.
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -19,7 +19,7 @@ from master.desired import Desired
 from master.progress import Progress
 from protocol.bus import MasterBus
 from protocol.errors import DecodeError, Refused, Unavailable
-from protocol.names import ManagedPath
+from protocol.names import ManagedPath, is_secret
 from protocol.verify_messages import FilesSeen, Finding, LookAtFiles
 
 RUNS_WAITING_MAX: Final = 4
@@ -104,7 +104,19 @@ class Verifier:
         config = desired.config
         run.files = verification.files
         run.offline = tuple(node.name for node in config.sorted_nodes() if node.offline)
-        run.findings = verification.findings(config.master.name, desired.problems)
+        findings = verification.findings(config.master.name, desired.problems)
+        run.findings = tuple(self._without_hashes(finding) for finding in findings)
+
+    def _without_hashes(self, finding: Finding) -> Finding:
+        """A secret's contents are told apart for the operator by something that cannot be found by trying."""
+        secret = {file.path: file.scope for file in self._desired.files() if file.secret or is_secret(file.scope)}
+        if finding.path not in secret or finding.problem != "different":
+            return finding
+        scope = secret[ManagedPath(finding.path)]
+        hidden = (
+            replace(variant, what=self._desired.vault.hidden(scope, variant.what)) for variant in finding.variants
+        )
+        return replace(finding, variants=tuple(hidden))
 
     async def _settle(self) -> None:
         """Let nodes have what was published just now: that it is on its way to them is no finding."""

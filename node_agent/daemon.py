@@ -154,7 +154,9 @@ class AgentDaemon:
         took_ms = round((time.monotonic() - started) * 1000, 1)
         for write in effect.plan.writes:
             if write.entry.path in outcome.found:
-                facts = {"scope": write.scope, "digest": write.entry.digest[:12], "generation": write.entry.generation}
+                facts = {"scope": write.scope, "generation": write.entry.generation}
+                if not write.is_secret:  # a short secret could be found by trying
+                    facts["digest"] = write.entry.digest[:12]
                 self._log.info("file_written", path=write.entry.path, **facts)
         for removal in effect.plan.removals:
             if removal.path in outcome.found:
@@ -171,7 +173,7 @@ class AgentDaemon:
         hasher = hashlib.sha256()
         left = entry.size_bytes
         try:
-            async for part in self._bus.blob(scope, entry.digest, entry.size_bytes):
+            async for part in self._parts(scope, entry):
                 hasher.update(part)
                 left -= len(part)
                 if left == 0 and hasher.hexdigest() != entry.digest:
@@ -181,9 +183,17 @@ class AgentDaemon:
             await self._ask_for(scope, entry)
             raise
 
+    def _parts(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        if entry.secret:
+            return self._bus.secret(scope, entry)
+        return self._bus.blob(scope, entry.digest, entry.size_bytes)
+
     async def _ask_for(self, scope: ScopeName, entry: FileEntry) -> None:
+        name = self._bus.blob_name(scope, entry)
+        if name is None:
+            return
         try:
-            await self._bus.ask_blob(BlobWanted(node=self._settings.node, scope=scope, digest=entry.digest))
+            await self._bus.ask_blob(BlobWanted(node=self._settings.node, scope=scope, digest=name))
         except Unavailable as error:
             self._log.warning("ask_failed", reason=str(error))
 

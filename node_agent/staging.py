@@ -165,10 +165,11 @@ class Staging:
         entry, temporary = staged.write.entry, staged.temporary
         if temporary.size_bytes != entry.size_bytes:
             reason = f"content of {temporary.size_bytes} bytes, the manifest says {entry.size_bytes}"
+            if staged.write.is_secret:
+                reason = "content of another size than the manifest says"
             raise Abandoned(entry.path, reason)
         if temporary.digest != entry.digest:
-            reason = f"content with digest {temporary.digest[:16]}…, the manifest says {entry.digest[:16]}…"
-            raise Abandoned(entry.path, reason)
+            raise Abandoned(entry.path, "content with another digest than the manifest says")
         self._unsettled.append(staged)
         if len(self._unsettled) >= UNSETTLED_MAX:
             self._settle()

@@ -5,7 +5,7 @@ message of ours. What the bus tells by itself arrives through the `hear` functio
 event, in order, from the event loop, and it must not block.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -15,6 +15,7 @@ from protocol.key_messages import KeyInfo
 from protocol.messages import (
     Assignment,
     BlobWanted,
+    FileEntry,
     FileEvent,
     Manifest,
     ManifestHead,
@@ -113,6 +114,18 @@ async def unguarded(asker: Asker, verb: str, request: object, handler: Handler) 
     return await handler(request)
 
 
+class Box(Protocol):
+    """What makes of a content something that may lie on the bus (`protocol.sealing`)."""
+
+    @property
+    def name(self) -> Digest: ...
+
+    def parts(self) -> Iterator[tuple[int, int, int]]:
+        """Yield index, offset and length of each chunk, at least one."""
+
+    def seal(self, index: int, part: bytes) -> bytes: ...
+
+
 class AgentBus(Protocol):
     """One node's side: it pulls by direct get alone, and says only what is its own."""
 
@@ -120,13 +133,19 @@ class AgentBus(Protocol):
         """Hear this node's bell and the bells of these scopes and no others. Called again, it subscribes anew."""
 
     async def assignment(self) -> Assignment | None:
-        """Return this node's assignment as the bus has it, None if it has none."""
+        """Return this node's assignment as the bus has it, None if it has none. Its keys are kept by the bus's side."""
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         """Return the scope's manifest as the bus has it, its digest checked; None if it has none."""
 
     def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
         """Yield the content's chunks in order. The caller verifies the digest. Unavailable if a chunk is missing."""
+
+    def secret(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        """Yield a secret's content, opened; otherwise as `blob`. Unavailable also if this node has not the key."""
+
+    def blob_name(self, scope: ScopeName, entry: FileEntry) -> Digest | None:
+        """Return the name under which the bus has a content, of a secret not its digest; None without its key."""
 
     async def report(self, status: Status) -> None:
         """Say what is on this node's disk. Not acknowledged: said again with every beat."""
@@ -171,8 +190,10 @@ class MasterBus(Protocol):
     async def drop_scope(self, scope: ScopeName) -> None:
         """Remove a scope's streams: its last manifest named no file and no node is in it any more."""
 
-    async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
-        """Store a content from a file, unless the scope already has all of it."""
+    async def put_blob(
+        self, scope: ScopeName, content: Digest, source: Path, size_bytes: int, *, box: "Box | None" = None
+    ) -> None:
+        """Store a content from a file, unless the scope already has all of it; in a box, under the box's name."""
 
     async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
         """Remove one blob of a scope, complete or not."""

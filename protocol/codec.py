@@ -27,7 +27,7 @@ from protocol.messages import Manifest
 
 T = TypeVar("T")
 
-VERSION: Final = 2
+VERSION: Final = 3
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """Equal to the server's `max_payload`: nothing larger can be one message."""
 MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -24,6 +24,7 @@ from protocol.names import (
 REASON_CHARS_MAX = 400
 ERRORS_MAX = 50
 SIGNATURE_BYTES = 64
+ANSWER_KEY_BYTES = 32
 
 
 def _check_version(epoch: int, generation: int) -> None:
@@ -43,6 +44,8 @@ class FileEntry:
     group: str
     generation: int
     """The generation in which this entry last changed; of two scopes that list a path, the higher one counts."""
+    secret: bool = False
+    """The content lies on the bus only encrypted; there, digest and size are not the true ones (SPEC.md, 4.3)."""
 
     def __post_init__(self) -> None:
         managed_path(self.path)
@@ -69,13 +72,20 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Every file of one scope in one generation: what should be true on each of its nodes."""
+    """Every file of one scope in one generation: what should be true on each of its nodes.
+
+    `key` and `sealed` are how one with secrets lies on the bus: who opens it gets one without them.
+    """
 
     scope: ScopeName
     epoch: int
     generation: int
     files: tuple[FileEntry, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
+    key: str = ""
+    """Fingerprint of the scope's key with which the secrets are sealed."""
+    sealed: bytes = b""
+    """True digests and sizes of the secret files."""
 
     def __post_init__(self) -> None:
         scope_name(self.scope)
@@ -138,6 +148,19 @@ class FileEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A scope's key, for one node alone: sealed for the node's nkey."""
+
+    scope: ScopeName
+    key: str
+    """Its fingerprint."""
+    box: bytes
+
+    def __post_init__(self) -> None:
+        scope_name(self.scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """Which scopes one node is in. `serial` grows with every change of the node's own assignment."""
 
@@ -149,6 +172,8 @@ class Assignment:
     """The node holds the sources: its agent proves them and never writes them."""
     is_offline: bool = False
     """The node gives back what it may no longer hold, and takes nothing new."""
+    keys: tuple[WrappedKey, ...] = ()
+    """What opens the secrets of these scopes. Whoever opens an assignment keeps them, and hands it on without."""
 
     def __post_init__(self) -> None:
         node_name(self.node)
@@ -300,6 +325,20 @@ class Signed:
         public_key(self.signer)
         if len(self.signature) != SIGNATURE_BYTES:
             raise ValueError(f"signature of {len(self.signature)} bytes, an Ed25519 one has {SIGNATURE_BYTES}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the master asks of a node, and the key for which the answer is to be sealed."""
+
+    body: bytes
+    """The encoded request."""
+    answer_key: bytes
+    """X25519, made for this question."""
+
+    def __post_init__(self) -> None:
+        if len(self.answer_key) != ANSWER_KEY_BYTES:
+            raise ValueError(f"answer key of {len(self.answer_key)} bytes, an X25519 one has {ANSWER_KEY_BYTES}")
 
 
 def chunks(size_bytes: int, chunk_bytes: int) -> Iterator[tuple[int, int, int]]:

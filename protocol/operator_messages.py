@@ -196,6 +196,8 @@ class FileAdd(ChangeRequest):
     optional: bool = False
     allow_empty: bool | None = None
     """None: what the file is when it is added; see FileModify."""
+    secret: bool = False
+    """Only encrypted on the bus, and no copy left behind, as everything of scope master-candidates anyhow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +209,7 @@ class FileModify(ChangeRequest):
     """Whether a source that became empty is shipped, or held back and shown as an error."""
     optional: bool | None = None
     scope: str | None = None
+    secret: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +235,9 @@ class FileInfo:
     allow_empty: bool
     builtin: bool
     published: FileEntry | None
+    """Of a secret, what everybody may see of it: not its digest, and only the class of its size."""
     error: str
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from protocol import operator_messages as op
 from protocol.bus import Handler
 from protocol.errors import Refused
 from protocol.messages import FileEntry
-from protocol.names import MASTER_CANDIDATES
+from protocol.names import is_secret
 
 
 class FileVerbs:
@@ -41,7 +41,12 @@ class FileVerbs:
         for path in request.paths:
             if path not in known:
                 raise Refused(f"{path} is not managed; see: gnt-mesh file list")
-        published = {entry.path: entry for manifest in self._desired.manifests.values() for entry in manifest.files}
+        vault = self._desired.vault
+        published = {
+            entry.path: vault.public_entry(scope, entry)
+            for scope, manifest in self._desired.manifests.items()
+            for entry in manifest.files
+        }
         wanted = [file for file in files if not request.paths or file.path in request.paths]
         return op.FileInfos(files=tuple(self._file_info(file, published.get(file.path)) for file in wanted))
 
@@ -54,13 +59,15 @@ class FileVerbs:
         return outcome.answer([f"{request.path} modified.", *_problem_lines(outcome, request.path)])
 
     async def remove(self, request: op.FileRemove) -> op.Changed:
-        scopes = {file.scope for file in self._desired.files() if file.path == request.path}
+        files = [file for file in self._desired.files() if file.path == request.path]
+        scopes = {file.scope for file in files}
         outcome = await self._desired.change(
             lambda config, now: operations.remove_file(config, request, now=now),
             request,
             why=f"file remove {request.path}",
         )
-        kept = "no copy is kept" if request.purge or MASTER_CANDIDATES in scopes else "each keeps a dated backup"
+        is_kept = not request.purge and not any(file.secret or is_secret(file.scope) for file in files)
+        kept = "each keeps a dated backup" if is_kept else "no copy is kept"
         done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
         return outcome.answer([done], goal=goals.of_scopes(outcome.goal, set(scopes)))
 
@@ -71,6 +78,7 @@ class FileVerbs:
             optional=file.optional,
             allow_empty=file.allow_empty,
             builtin=file.is_builtin,
+            secret=file.secret or is_secret(file.scope),
             published=published,
             error=" ".join(problem.reason for problem in self._desired.problems if problem.path == file.path),
         )

@@ -37,17 +37,26 @@ def file() -> None:
 @options.yes_no_option(
     "--allow-empty", help="Whether it is shipped when it is empty; if not given, as it is now. See modify."
 )
+@click.option("--secret", is_flag=True, help="Ship it encrypted, and leave no backup. Always so for master-candidates.")
 @options.waiting_options(default=True)
 def add(
-    path: str, scope: str, optional: bool, allow_empty: bool | None, wait: bool, timeout: float, as_json: bool
+    path: str,
+    scope: str,
+    optional: bool,
+    allow_empty: bool | None,
+    secret: bool,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     """Manage a file: from now on every node of the scope has what the master has.
 
     \b
     gnt-mesh file add /etc/motd --scope all
     gnt-mesh file add /etc/ganeti/backup.key --scope master-candidates --optional
+    gnt-mesh file add /etc/ganeti/vnc-password --scope vm-capable --secret
     """
-    request = FileAdd(path=path, scope=scope, optional=optional, allow_empty=allow_empty)
+    request = FileAdd(path=path, scope=scope, optional=optional, allow_empty=allow_empty, secret=secret)
     return change("file.add", request, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
@@ -83,12 +92,16 @@ def info(paths: tuple[str, ...], as_json: bool) -> None:
     "--allow-empty", help="Ship it when its source became empty; with no, that is held back and shown as an error."
 )
 @options.yes_no_option("--optional", help="Whether it is no error if the master does not have it.")
+@options.yes_no_option(
+    "--secret", help="Ship it encrypted, and leave no backup; renew what was shipped in plain before."
+)
 @click.option("--scope", type=options.scope_name, metavar="SCOPE", help=f"Move it to another scope: {SCOPES}.")
 @options.waiting_options(default=True)
 def modify(
     path: str,
     allow_empty: bool | None,
     optional: bool | None,
+    secret: bool | None,
     scope: str | None,
     wait: bool,
     timeout: float,
@@ -100,9 +113,9 @@ def modify(
     gnt-mesh file modify /etc/motd --allow-empty yes
     gnt-mesh file modify /etc/motd --scope vm-capable
     """
-    if allow_empty is None and optional is None and scope is None:
+    if allow_empty is None and optional is None and secret is None and scope is None:
         raise click.UsageError("nothing to modify: give at least one flag", click.get_current_context())
-    request = FileModify(path=path, allow_empty=allow_empty, optional=optional, scope=scope)
+    request = FileModify(path=path, allow_empty=allow_empty, optional=optional, secret=secret, scope=scope)
     return change("file.modify", request, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
@@ -162,18 +175,23 @@ def _facts(file: FileInfo) -> "list[tuple[str, Cell]]":
         ("Scope", file.scope),
         ("Optional", yes(file.optional)),
         ("Allow empty", yes(file.allow_empty)),
+        ("Secret", yes(file.secret)),
         ("Managed because", "the cluster needs it" if file.builtin else "an operator added it"),
         ("State", _state(file)),
     ]
     if entry is not None:
         facts += [
             ("Generation", str(entry.generation)),
-            ("Size", f"{size(entry.size_bytes)} ({entry.size_bytes} bytes)"),
+            ("Size", f"at most {size(entry.size_bytes)}" if file.secret else _exact_size(entry.size_bytes)),
             ("Mode", mode(entry.mode)),
             ("Owner", f"{entry.owner}:{entry.group}"),
-            ("SHA-256", entry.digest),
+            ("Name on the bus" if file.secret else "SHA-256", entry.digest),
         ]
     return facts
+
+
+def _exact_size(size_bytes: int) -> str:
+    return f"{size(size_bytes)} ({size_bytes} bytes)"
 
 
 def _state(file: FileInfo) -> "Cell":

@@ -90,6 +90,7 @@ def file_shape(file: FileInfo) -> Json:
         "scope": file.scope,
         "optional": file.optional,
         "allow_empty": file.allow_empty,
+        "secret": file.secret,
         "builtin": file.builtin,
         "published": _entry(file.published) if file.published else None,
         "error": file.error,

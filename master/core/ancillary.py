@@ -122,6 +122,7 @@ def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[Manag
             scope=file.scope,
             optional=file.optional,
             allow_empty=file.allow_empty,
+            secret=file.secret,
             reason="it is on the administrator's list",
         )
 

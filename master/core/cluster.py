@@ -100,6 +100,8 @@ class AncillaryFile:
     """May be absent on the master without that being an error."""
     allow_empty: bool = False
     """A source that became empty is shipped as it is, instead of being held back."""
+    secret: bool = False
+    """It lies on the bus only encrypted, also in a scope that is not secret as a whole."""
 
     def __post_init__(self) -> None:
         managed_path(self.path)

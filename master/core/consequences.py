@@ -88,7 +88,7 @@ def to_rotate(taken: Iterable[Withdrawn], *, config_data: ManagedPath) -> tuple[
 
 def is_sensitive(entry: FileEntry, scope: ScopeName) -> bool:
     """True for what not every user of a node may read: who has held it may know a secret."""
-    return is_secret(scope) or not entry.mode & _READABLE_BY_ALL
+    return entry.secret or is_secret(scope) or not entry.mode & _READABLE_BY_ALL
 
 
 def withdrawal_lines(

@@ -148,6 +148,7 @@ def add_file(config: ClusterConfig, request: FileAdd, *, surroundings: Surroundi
         scope=_existing_scope(config, request.scope),
         optional=request.optional,
         allow_empty=bool(request.allow_empty),
+        secret=request.secret,
     )
     return _with_files(config, [*config.cluster.ancillary_files, file], _not_withdrawn(config, path), now)
 
@@ -160,6 +161,7 @@ def modify_file(config: ClusterConfig, request: FileModify, *, now: float) -> Cl
         allow_empty=before.allow_empty if request.allow_empty is None else request.allow_empty,
         optional=before.optional if request.optional is None else request.optional,
         scope=before.scope if request.scope is None else _existing_scope(config, request.scope),
+        secret=before.secret if request.secret is None else request.secret,
     )
     if after == before:
         return config

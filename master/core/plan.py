@@ -4,13 +4,13 @@ Pure. The guard of the design lives here: a source that merely vanished, became 
 show, never a change to ship.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from master.core.cluster import AncillaryFile, ClusterConfig
 from protocol.messages import FileEntry, FileError, FileEvent, Manifest, Withdrawal
-from protocol.names import Digest, ManagedPath, ScopeName
+from protocol.names import Digest, ManagedPath, ScopeName, is_secret
 
 WITHDRAWALS_MAX = 1000
 PATH_SHOWN_CHARS_MAX = 100
@@ -50,8 +50,12 @@ def plan(
     before: Mapping[ScopeName, Manifest],
     *,
     generation: int,
+    renewed: Collection[ScopeName] = (),
 ) -> Publication:
-    """Return what `generation` would publish. `before` holds the manifests that are published now."""
+    """Return what `generation` would publish. `before` holds the manifests that are published now.
+
+    Scopes whose key was `renewed` are published in any case.
+    """
     problems: list[FileError] = []
     published = {entry.path: entry for manifest in before.values() for entry in manifest.files}
     entries: dict[ScopeName, list[FileEntry]] = {scope: [] for scope in config.scopes()}
@@ -64,7 +68,7 @@ def plan(
     changed = [
         manifest
         for scope in config.scopes()
-        if (manifest := _manifest(config, scope, entries[scope], before.get(scope), generation))
+        if (manifest := _manifest(config, scope, entries[scope], before.get(scope), generation, scope in renewed))
     ]
     events = [event for manifest in changed for event in _events(manifest, before.get(manifest.scope))]
     changed.sort(key=lambda manifest: _removes(manifest, before.get(manifest.scope)))
@@ -100,9 +104,10 @@ def _entry(
         owner=source.owner,
         group=source.group,
         generation=generation,
+        secret=file.secret or is_secret(file.scope),
     )
-    if published and replace(entry, generation=published.generation) == published:
-        return published, ""
+    if published and replace(entry, generation=published.generation, secret=published.secret) == published:
+        return replace(published, secret=entry.secret), ""
     return entry, ""
 
 
@@ -116,7 +121,12 @@ def _absence(file: AncillaryFile, published: FileEntry | None) -> str:
 
 
 def _manifest(
-    config: ClusterConfig, scope: ScopeName, entries: Sequence[FileEntry], before: Manifest | None, generation: int
+    config: ClusterConfig,
+    scope: ScopeName,
+    entries: Sequence[FileEntry],
+    before: Manifest | None,
+    generation: int,
+    is_renewed: bool,
 ) -> Manifest | None:
     """Return the scope's new manifest, None if it is the one before."""
     after = Manifest(
@@ -126,7 +136,7 @@ def _manifest(
         files=tuple(entries),
         withdrawn=_withdrawn(config, scope, {entry.path for entry in entries}, before, generation),
     )
-    return None if after == before else replace(after, generation=generation)
+    return None if after == before and not is_renewed else replace(after, generation=generation)
 
 
 def _withdrawn(

@@ -60,6 +60,7 @@ def differences(before: FileEntry, after: FileEntry) -> tuple[str, ...]:
         "content": before.digest != after.digest,
         "mode": before.mode != after.mode,
         "owner": (before.owner, before.group) != (after.owner, after.group),
+        "secrecy": before.secret != after.secret,
     }
     return tuple(respect for respect, differs in respects.items() if differs)
 
@@ -70,7 +71,7 @@ def _changes(before: Held, after: Held) -> Iterator[FileChange]:
             yield FileChange(path=path, scope=after[path][0], change="added")
         elif path not in after:
             scope = before[path][0]
-            kept = ("no backup is kept",) if is_secret(scope) else ()
+            kept = ("no backup is kept",) if is_secret(scope) or before[path][1].secret else ()
             yield FileChange(path=path, scope=scope, change="removed", details=kept)
         elif details := differences(before[path][1], after[path][1]):
             yield FileChange(path=path, scope=after[path][0], change="changed", details=details)

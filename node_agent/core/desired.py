@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from node_agent.core.events import Memory
 from node_agent.core.reconcile import Wanted
 from protocol.messages import Assignment, Manifest, Withdrawal
-from protocol.names import ManagedPath, ScopeName, is_secret
+from protocol.names import ManagedPath, ScopeName
 
 Version = tuple[int, int]
 """Epoch and generation of a manifest, epoch and serial of an assignment."""
@@ -65,11 +65,11 @@ class Desired:
         """True if the scope's manifest has not been fetched in this session."""
         return scope not in self._manifests
 
-    def goes_at_once(self, scope: ScopeName) -> bool:
-        """True for a scope that the node has lost and that it must not keep until it knows more."""
-        return self._assignment is not None and scope not in self.scopes and (is_secret(scope) or self.is_frozen)
+    def goes_at_once(self, scope: ScopeName, *, is_secret: bool) -> bool:
+        """True for a file of a scope that the node has lost, if it must not keep it until it knows more."""
+        return self._assignment is not None and scope not in self.scopes and (is_secret or self.is_frozen)
 
-    def may_withdraw(self, scope: ScopeName) -> bool:
+    def may_withdraw(self, scope: ScopeName, *, is_secret: bool) -> bool:
         """True if a file of this scope that no manifest lists may be removed.
 
         Not while a manifest is missing that might list it now; but a secret of a scope that the node has lost goes at
@@ -77,7 +77,7 @@ class Desired:
         """
         if self._assignment is None:
             return False
-        return self.goes_at_once(scope) or not any(self.lacks(other) for other in self.scopes)
+        return self.goes_at_once(scope, is_secret=is_secret) or not any(self.lacks(other) for other in self.scopes)
 
     def withdrawal(self, path: ManagedPath, scope: ScopeName) -> Withdrawal | None:
         """Return how a file that came with this scope left the list last; None if it is the node that left."""

@@ -15,6 +15,7 @@ from node_agent.core.reconcile import (
     Known,
     Outcome,
     Plan,
+    Remove,
     Wanted,
     has_backups_to_purge,
     is_as_wanted,
@@ -114,7 +115,7 @@ class DiskSide:
             self._settle_attempt(path, outcome, is_done=is_done, is_wanted=is_wanted)
         for removal in plan.removals:
             is_done = removal.path in outcome.found and outcome.found[removal.path].kind == "absent"
-            is_wanted = removal.path not in self._desired.wanted or self._desired.goes_at_once(removal.scope)
+            is_wanted = removal.path not in self._desired.wanted or self._goes_at_once(removal)
             self._settle_attempt(removal.path, outcome, is_done=is_done, is_wanted=is_wanted)
             if is_done and removal.purge and removal.path in self._holdings.known:
                 self._holdings.forget(removal.path)
@@ -177,7 +178,7 @@ class DiskSide:
             path: want for path, want in self._desired.wanted.items() if path not in surplus and not self._is_held(path)
         }
         outdated = {path for path, want in wanted.items() if self._is_outdated(path, want)}
-        doubted = outdated | {path for path in surplus if not self._desired.goes_at_once(surplus[path].scope)}
+        doubted = outdated | {path for path in surplus if not self._goes_at_once(surplus[path])}
         self._doubted_since = {path: self._doubted_since.get(path, word.moment) for path in doubted}
         for path, since in self._doubted_since.items():
             if not word.is_told_since(since) or (path in outdated and self._desired.is_frozen):
@@ -202,7 +203,7 @@ class DiskSide:
 
     def _most_urgent(self, plan: Plan) -> Plan:
         """What the node must not keep goes by itself and first: a write that cannot be done does not hold it back."""
-        at_once = tuple(removal for removal in plan.removals if self._desired.goes_at_once(removal.scope))
+        at_once = tuple(removal for removal in plan.removals if self._goes_at_once(removal))
         return Plan(removals=at_once) if at_once else plan
 
     def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
@@ -214,9 +215,9 @@ class DiskSide:
                 continue
             want = self._desired.wanted.get(path)
             if want is None:
-                is_surplus = self._desired.may_withdraw(known.scope)
+                is_surplus = self._may_withdraw(known)
             else:
-                is_surplus = self._desired.goes_at_once(known.scope) and not self._is_right(path, want)
+                is_surplus = self._goes_at_once(known) and not self._is_right(path, want)
             if is_surplus:
                 yield path, known
 
@@ -224,6 +225,12 @@ class DiskSide:
         if path in self._desired.wanted or self._desired.holds_sources or path not in self._found:
             return False
         return has_backups_to_purge(self._found[path], self._desired.withdrawal(path, known.scope))
+
+    def _goes_at_once(self, file: Known | Remove) -> bool:
+        return self._desired.goes_at_once(file.scope, is_secret=file.is_secret)
+
+    def _may_withdraw(self, known: Known) -> bool:
+        return self._desired.may_withdraw(known.scope, is_secret=known.is_secret)
 
     def _is_outdated(self, path: ManagedPath, want: Wanted) -> bool:
         """True if a newer entry was here: a scope that the node has left, or that it moved to, listed it."""
@@ -264,7 +271,7 @@ class DiskSide:
         for path, known in list(self._holdings.known.items()):
             here = self._found.get(path)
             is_wanted = path in self._desired.wanted
-            may_go = self._desired.goes_at_once(known.scope) if is_wanted else self._desired.may_withdraw(known.scope)
+            may_go = self._goes_at_once(known) if is_wanted else self._may_withdraw(known)
             if may_go and here is not None and not is_ours(here, known) and not self._has_backups_to_purge(path, known):
                 self._holdings.forget(path)
         for path in self._retries.reasons:

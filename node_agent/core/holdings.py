@@ -31,11 +31,11 @@ class Holdings:
             self._set(path, _intended(write, self.known.get(path), found[path]))
 
     def note_written(self, write: Write) -> None:
-        self._set(write.entry.path, Known(write.scope, write.entry.digest))
+        self._set(write.entry.path, Known(write.scope, write.entry.digest, secret=write.entry.secret))
 
     def note_right(self, path: ManagedPath, want: Wanted) -> None:
         """It is here as it should be, whoever wrote it: from now on it is the mesh's."""
-        self._set(path, Known(want.scope, want.entry.digest))
+        self._set(path, Known(want.scope, want.entry.digest, secret=want.entry.secret))
 
     def forget(self, path: ManagedPath) -> None:
         del self.known[path]
@@ -57,7 +57,7 @@ def _intended(write: Write, before: Known | None, here: Found) -> Known:
     As long as either may be a secret, it counts as one.
     """
     if before is None or (before.is_intent and before.digest != here.digest):
-        return Known(write.scope, write.entry.digest, is_intent=True)
+        return Known(write.scope, write.entry.digest, is_intent=True, secret=write.entry.secret)
     scope = write.scope if is_secret(write.scope) else before.scope
     digest = here.digest if before.wrote(here.digest) else before.digest
-    return Known(scope, digest, next_digest=write.entry.digest)
+    return Known(scope, digest, next_digest=write.entry.digest, secret=write.entry.secret or before.secret)

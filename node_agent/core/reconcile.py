@@ -19,6 +19,10 @@ class Wanted:
     scope: ScopeName
     entry: FileEntry
 
+    @property
+    def is_secret(self) -> bool:
+        return self.entry.secret or is_secret(self.scope)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -53,6 +57,13 @@ class Known:
     """Noted before the write, not yet after it: the file is the mesh's only if it has this digest."""
     next_digest: Digest = Digest("")
     """Noted before a write over it: this content may be there as well, and is the mesh's."""
+    secret: bool = False
+    """Shipped as a secret: it leaves no copy behind."""
+
+    @property
+    def is_secret(self) -> bool:
+        """True also for what an older agent has noted of a scope that is secret as a whole."""
+        return self.secret or is_secret(self.scope)
 
     def wrote(self, content: Digest) -> bool:
         """True if the mesh has written this content here, or may have."""
@@ -68,6 +79,10 @@ class Write:
     copy_of: ManagedPath | None = None
     keep_backup: bool = False
 
+    @property
+    def is_secret(self) -> bool:
+        return self.entry.secret or is_secret(self.scope)
+
 
 @dataclass(frozen=True, slots=True)
 class Remove:
@@ -81,6 +96,7 @@ class Remove:
     keep_backup: bool = False
     purge: bool = False
     is_gone: bool = False
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +193,15 @@ def has_backups_to_purge(here: Found, withdrawal: Withdrawal | None) -> bool:
 
 def _removal(path: ManagedPath, here: Found, known: Known, withdrawal: Withdrawal | None) -> Remove:
     purge = withdrawal is not None and withdrawal.purge
-    is_kept = not purge and not is_secret(known.scope)
-    return Remove(known.scope, path, keep_backup=is_kept, purge=purge, is_gone=here.kind == "absent")
+    is_kept, is_gone = not purge and not known.is_secret, here.kind == "absent"
+    return Remove(known.scope, path, keep_backup=is_kept, purge=purge, is_gone=is_gone, is_secret=known.is_secret)
 
 
 def _is_foreign(here: Found, want: Wanted, known: Known | None) -> bool:
     """True if overwriting would lose a content that did not come from the mesh (its own are in the history)."""
-    if here.kind != "file" or here.digest == want.entry.digest or is_secret(want.scope):
+    if here.kind != "file" or here.digest == want.entry.digest or want.is_secret:
         return False
-    return known is None or not (known.wrote(here.digest) or is_secret(known.scope))
+    return known is None or not (known.wrote(here.digest) or known.is_secret)
 
 
 def _source_reason(here: Found) -> str:

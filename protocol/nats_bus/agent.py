@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from functools import partial
 
 import nats.errors
 from nats.aio.client import Client
@@ -12,12 +13,13 @@ from nats.aio.subscription import Subscription
 
 from protocol import codec, subjects
 from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Handler
-from protocol.errors import Unavailable
+from protocol.errors import DecodeError, Unavailable
 from protocol.headers import status_headers
 from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import (
     Assignment,
     BlobWanted,
+    FileEntry,
     Manifest,
     ManifestHead,
     Status,
@@ -28,7 +30,10 @@ from protocol.nats_bus import direct, envelopes
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.node_service import NodeService
+from protocol.nats_bus.openings import Openings
 from protocol.os_names import JobId
+from protocol.sealing.boxes import ContentBox
+from protocol.sealing.keyring import Keyring
 
 CHUNKS_IN_FLIGHT = 4
 
@@ -48,10 +53,11 @@ class NatsAgentBus:
         address = Address(endpoint, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
         self._node = node
         self._hear = hear
-        self._trusted = trusted
+        self._keyring = Keyring(seed, trusted)
+        self._openings = Openings(self._keyring, self.assignment)
         self._scopes: tuple[ScopeName, ...] = ()
         self._subscriptions: list[Subscription] = []
-        self._service = NodeService(node)
+        self._service = NodeService(node, trusted)
         self._connection = Connection(
             address, prepare=self._prepare, changed=self._changed, complained=self._complained
         )
@@ -64,6 +70,7 @@ class NatsAgentBus:
         await self._connection.close()
 
     async def use_seed(self, seed: str) -> None:
+        self._keyring.use_seed(seed)
         await self._connection.use_seed(seed)
 
     async def listen(self, scopes: Collection[ScopeName]) -> None:
@@ -82,20 +89,40 @@ class NatsAgentBus:
 
     async def assignment(self) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(self._node))
-        return envelopes.open_assignment(message.data, self._node, self._trusted) if message else None
+        return envelopes.open_assignment(message.data, self._node, self._keyring) if message else None
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
         if message is None:
             return None
-        head = envelopes.open_head(message.data, scope, self._trusted)
-        return envelopes.open_manifest(head, head.inline or await self._manifest_blob(head))
+        head = envelopes.open_head(message.data, scope, self._keyring.trusted)
+        manifest = envelopes.open_manifest(head, head.inline or await self._manifest_blob(head))
+        return await self._openings.manifest(manifest)
 
-    async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
+    def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
+        chunk = partial(self._chunk, scope, content)
+        return self._in_order(chunk(index, length) for index, _, length in chunks(size_bytes, CHUNK_BYTES))
+
+    async def secret(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        box = await self._openings.box(scope, entry)
+        reads = (self._opened(scope, box, index, length) for index, _, length in box.parts())
+        try:
+            async with contextlib.aclosing(self._in_order(reads)) as parts:
+                async for part in parts:
+                    yield part
+        except Unavailable:
+            await self._openings.note_failure()
+            raise
+
+    def blob_name(self, scope: ScopeName, entry: FileEntry) -> Digest | None:
+        return self._openings.name(scope, entry)
+
+    async def _in_order(self, reads: Iterator[Coroutine[None, None, bytes]]) -> AsyncGenerator[bytes, None]:
+        """Yield what the reads return, a few of them under way at the same time."""
         waiting: deque[asyncio.Task[bytes]] = deque()
         try:
-            for index, _, length in chunks(size_bytes, CHUNK_BYTES):
-                waiting.append(asyncio.create_task(self._chunk(scope, content, index, length)))
+            for read in reads:
+                waiting.append(asyncio.create_task(read))
                 if len(waiting) == CHUNKS_IN_FLIGHT:
                     yield await waiting.popleft()
             while waiting:
@@ -125,7 +152,7 @@ class NatsAgentBus:
 
     async def board(self) -> JobBoard | None:
         message = await direct.last(self._connection, subjects.OSREQ_STREAM, subjects.os_request(self._node))
-        return envelopes.open_board(message.data, self._node, self._trusted) if message else None
+        return envelopes.open_board(message.data, self._node, self._keyring.trusted) if message else None
 
     async def report_jobs(self, report: JobReport) -> None:
         await self._connection.publish(subjects.ask_jobs(self._node), codec.encode(report))
@@ -142,14 +169,21 @@ class NatsAgentBus:
             raise
 
     async def _chunk(self, scope: ScopeName, content: Digest, index: int, length: int) -> bytes:
-        subject = subjects.blob(scope, content, index)
-        message = await direct.last(self._connection, subjects.blobs_stream(scope), subject)
+        data = await self._stored_chunk(scope, content, index)
+        if len(data) != length:
+            raise Unavailable(f"blob {content[:12]}… of {scope}: chunk {index} is {len(data)} bytes, not {length}")
+        return data
+
+    async def _opened(self, scope: ScopeName, box: ContentBox, index: int, length: int) -> bytes:
+        try:
+            return box.open(index, await self._stored_chunk(scope, box.name, index), length)
+        except DecodeError as error:
+            raise Unavailable(str(error)) from error
+
+    async def _stored_chunk(self, scope: ScopeName, name: Digest, index: int) -> bytes:
+        message = await direct.last(self._connection, subjects.blobs_stream(scope), subjects.blob(scope, name, index))
         if message is None:
-            raise Unavailable(f"blob {content[:12]}… of {scope}: the broker lacks chunk {index}")
-        if len(message.data) != length:
-            raise Unavailable(
-                f"blob {content[:12]}… of {scope}: chunk {index} is {len(message.data)} bytes, not {length}"
-            )
+            raise Unavailable(f"blob {name[:12]}… of {scope}: the broker lacks chunk {index}")
         return message.data
 
     async def _prepare(self, client: Client) -> None:
@@ -163,7 +197,7 @@ class NatsAgentBus:
             self._subscriptions.append(await client.subscribe(subjects.scope_bell(scope), cb=self._on_scope_bell))
 
     async def _on_node_bell(self, message: Msg) -> None:
-        self._hear(envelopes.open_node_bell(message.subject, message.data, self._trusted))
+        self._hear(envelopes.open_node_bell(message.subject, message.data, self._keyring.trusted))
 
     async def _on_scope_bell(self, message: Msg) -> None:
         self._hear(envelopes.open_scope_bell(message.subject, message.data))

@@ -1,6 +1,7 @@
 """How a micro service of ours answers: the reply, or code and sentence of what is wrong (SPEC.md, section 6)."""
 
 import asyncio
+from typing import Protocol
 
 from nats.errors import Error as NatsError
 from nats.micro.request import Request
@@ -14,14 +15,33 @@ UNAVAILABLE = "503"
 FAULT = "500"
 
 
-async def answer(request: Request, kind: type, handler: Handler, *, who: str) -> None:
+class Channel(Protocol):
+    """How one request arrived, and its reply goes."""
+
+    def receive(self, request: Request) -> bytes: ...
+
+    def wrap(self, reply: bytes) -> bytes: ...
+
+
+class PlainChannel:
+    """As it is: between operators and the master, who are in one account."""
+
+    def receive(self, request: Request) -> bytes:
+        return request.data
+
+    def wrap(self, reply: bytes) -> bytes:
+        return reply
+
+
+async def answer(request: Request, kind: type, handler: Handler, *, who: str, channel: Channel) -> None:
     """Have a request answered by its handler. An asker that is gone is no error; a fault of ours is told to both."""
     try:
         try:
-            message = codec.decode(request.data, kind) if request.data else kind()
+            data = channel.receive(request)
+            message = codec.decode(data, kind) if data else kind()
         except TypeError as error:
             raise DecodeError(f"an empty {kind.__name__}, which has parameters without a default") from error
-        reply = codec.encode(await handler(message))
+        reply = channel.wrap(codec.encode(await handler(message)))
         if len(reply) > codec.MESSAGE_BYTES_MAX:
             raise Unavailable(f"the answer has {len(reply)} bytes, limit {codec.MESSAGE_BYTES_MAX}: ask for fewer")
         await request.respond(reply)

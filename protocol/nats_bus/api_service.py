@@ -11,7 +11,7 @@ from nats.micro.service import EndpointConfig, Service
 
 from protocol import subjects
 from protocol.bus import Asker, Guard, Handler, unguarded
-from protocol.nats_bus.answering import answer
+from protocol.nats_bus.answering import PlainChannel, answer
 
 SERVICE = "gnt-mesh-master"
 
@@ -57,7 +57,7 @@ class ApiService:
             async def guarded(message: object) -> object:
                 return await self._guard(_asker(request), verb, message, handler)
 
-            task = asyncio.create_task(answer(request, kind, guarded, who="the master"))
+            task = asyncio.create_task(answer(request, kind, guarded, who="the master", channel=PlainChannel()))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 

@@ -12,9 +12,20 @@ from protocol import codec, subjects
 from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked, Garbled, JobsHeard, StatusHeard
 from protocol.errors import DecodeError, Unavailable
 from protocol.job_messages import JobBoard, JobReport
-from protocol.messages import Assignment, BlobWanted, Manifest, ManifestHead, NodeBell, ScopeBell, Signed, Status
+from protocol.messages import (
+    Assignment,
+    BlobWanted,
+    Manifest,
+    ManifestHead,
+    NodeBell,
+    Question,
+    ScopeBell,
+    Signed,
+    Status,
+)
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.sealing import signatures
+from protocol.sealing.keyring import Keyring
 from protocol.sealing.signatures import Signer
 
 
@@ -66,6 +77,11 @@ def open_manifest(head: ManifestHead, encoded: bytes) -> Manifest:
     if manifest.scope != head.scope or manifest.version != head.version:
         raise DecodeError(f"manifest of {head.scope}: it is of scope {manifest.scope}, version {manifest.version}")
     return manifest
+
+
+def open_question_for(subject: str, data: bytes, trusted: Collection[str]) -> Question:
+    """Return what the master asks on a node's subject."""
+    return codec.decode(verified(subject, data, trusted), Question)
 
 
 def open_status(subject: str, data: bytes) -> StatusHeard | Garbled:
@@ -122,8 +138,13 @@ def bell_subject(bell: ScopeBell | NodeBell) -> str:
     return subjects.scope_bell(bell.scope) if isinstance(bell, ScopeBell) else subjects.node_bell(bell.node)
 
 
-def open_assignment(data: bytes, node: NodeName, trusted: Collection[str]) -> Assignment:
-    """Return the assignment found on the subject of `node`."""
+def open_assignment(data: bytes, node: NodeName, keyring: Keyring) -> Assignment:
+    """Return the assignment found on the subject of `node`, whose keys are now in its keyring."""
+    return keyring.take(read_assignment(data, node, keyring.trusted))
+
+
+def read_assignment(data: bytes, node: NodeName, trusted: Collection[str]) -> Assignment:
+    """Return the assignment found on the subject of `node` as it is, keys wrapped."""
     assignment = codec.decode(verified(subjects.role(node), data, trusted), Assignment)
     if assignment.node != node:
         raise DecodeError(f"assignment of {node}: it is that of {assignment.node}")

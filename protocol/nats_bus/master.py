@@ -7,7 +7,7 @@ which connections end.
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -17,6 +17,7 @@ from protocol import codec, headers, permissions, subjects
 from protocol.bus import (
     CHUNK_BYTES,
     EVENTS_PER_BATCH,
+    Box,
     Connected,
     Disconnected,
     Guard,
@@ -45,6 +46,7 @@ from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import NobodyAnswers, header
+from protocol.sealing.questions import Questioner
 from protocol.sealing.signatures import Signer
 
 CHUNKS_IN_FLIGHT = 8
@@ -103,17 +105,19 @@ class NatsMasterBus:
         for stream in (subjects.files_stream(scope), subjects.blobs_stream(scope)):
             await streams.delete(self._connection, stream)
 
-    async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
-        stored = await self._blobs(scope)
-        count = len(list(chunks(size_bytes, CHUNK_BYTES)))
-        if stored.get(content, 0) == count:
+    async def put_blob(
+        self, scope: ScopeName, content: Digest, source: Path, size_bytes: int, *, box: Box | None = None
+    ) -> None:
+        stored, name = await self._blobs(scope), box.name if box else content
+        parts = list(box.parts() if box else chunks(size_bytes, CHUNK_BYTES))
+        if stored.get(name, 0) == len(parts):
             return
-        stored[content] = 0  # a part of it is there, should this fail half-way: `keep_blobs` has to know
+        stored[name] = 0  # a part of it is there, should this fail half-way: `keep_blobs` has to know
         try:
-            await self._store_file(scope, content, source, size_bytes)
+            await self._store_file(scope, content, source, parts, box)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        stored[content] = count
+        stored[name] = len(parts)
 
     async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
         await streams.purge(self._connection, subjects.blobs_stream(scope), f"mesh.blob.{scope}.{content}.*")
@@ -151,7 +155,7 @@ class NatsMasterBus:
 
     async def assignment(self, node: NodeName) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(node))
-        return envelopes.open_assignment(message.data, node, self._trusted) if message else None
+        return envelopes.read_assignment(message.data, node, self._trusted) if message else None
 
     async def unassign(self, node: NodeName) -> None:
         await streams.purge(self._connection, subjects.ROLES_STREAM, subjects.role(node))
@@ -210,15 +214,15 @@ class NatsMasterBus:
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
     ) -> Reply:
+        subject, questioner = subjects.rpc(node, verb), Questioner()
+        payload = envelopes.signed(subject, questioner.ask(codec.encode(request)), self._signer)
         try:
-            message = await self._connection.request(
-                subjects.rpc(node, verb), codec.encode(request), timeout_s=timeout_s
-            )
+            message = await self._connection.request(subject, payload, timeout_s=timeout_s)
         except NobodyAnswers:
             raise Unavailable("its agent is not connected, or cannot answer this yet") from None
         if header(message, "Nats-Service-Error-Code"):
             raise Unavailable(message.data.decode(errors="replace") or header(message, "Nats-Service-Error"))
-        return codec.decode(message.data, reply)
+        return codec.decode(questioner.open(message.data), reply)
 
     async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
         """Return how many chunks of each blob the broker holds, asked once per connection."""
@@ -232,7 +236,9 @@ class NatsMasterBus:
             self._stored[scope] = counts
         return self._stored[scope]
 
-    async def _store_file(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
+    async def _store_file(
+        self, scope: ScopeName, content: Digest, source: Path, parts: Sequence[tuple[int, int, int]], box: Box | None
+    ) -> None:
         """The last chunk goes out once the whole hash is right: what belies its digest never becomes a blob.
 
         What was sent is waited for even then: the server may store it after a removal that was asked for later.
@@ -240,16 +246,17 @@ class NatsMasterBus:
         slots = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
         hashed = hashlib.sha256()
         async with asyncio.TaskGroup() as group:
-            for index, offset, length in chunks(size_bytes, CHUNK_BYTES):
+            for index, offset, length in parts:
                 await slots.acquire()
                 part = await asyncio.to_thread(_read_part, source, offset, length)
                 hashed.update(part)
-                if offset + length == size_bytes and hashed.hexdigest() != content:
+                if index == len(parts) - 1 and hashed.hexdigest() != content:
                     break
-                task = group.create_task(self._store_chunk(scope, content, index, part))
+                name, data = (box.name, box.seal(index, part)) if box else (content, part)
+                task = group.create_task(self._store_chunk(scope, name, index, data))
                 task.add_done_callback(lambda _: slots.release())
         if hashed.hexdigest() != content:
-            raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
+            raise Unavailable(f"{source.parent}: a content is not what it was any more")
 
     async def _put_bytes(self, scope: ScopeName, content: Digest, data: bytes) -> None:
         parts = list(chunks(len(data), CHUNK_BYTES))
@@ -290,4 +297,4 @@ def _read_part(source: Path, offset: int, length: int) -> bytes:
             file.seek(offset)
             return file.read(length)
     except OSError as error:
-        raise Unavailable(f"{source}: {error.strerror}") from error
+        raise Unavailable(f"{source.parent}: a stored content cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""What an agent answers on `mesh.rpc.NODE.…`, to the master and to an administrator's plain `nats` command.
+"""What an agent answers on `mesh.rpc.NODE.…`: its status to anybody in CTL, everything else to the master alone.
 
 Each endpoint answers only requests that the server says come from the CTL account: another node could otherwise
 have the master's answers delivered here as questions (SPEC.md, section 3).
@@ -6,7 +6,7 @@ have the master's answers delivered here as questions (SPEC.md, section 3).
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from nats.aio.client import Client
 from nats.micro import add_service
@@ -16,9 +16,11 @@ from nats.micro.service import EndpointConfig, Service
 from protocol import codec, permissions, subjects
 from protocol.bus import Handler
 from protocol.headers import status_headers
-from protocol.messages import Status
+from protocol.messages import Question, Status
 from protocol.names import NodeName
+from protocol.nats_bus import envelopes
 from protocol.nats_bus.answering import UNAVAILABLE, answer
+from protocol.sealing import questions
 
 SERVICE = "gnt-mesh-agent"
 VERSION = f"{codec.VERSION}.0.0"
@@ -27,8 +29,9 @@ VERSION = f"{codec.VERSION}.0.0"
 class NodeService:
     """The agent as a NATS micro service. `status` is what it answers with when it is asked for that."""
 
-    def __init__(self, node: NodeName) -> None:
+    def __init__(self, node: NodeName, trusted: Collection[str]) -> None:
         self._node = node
+        self._trusted = trusted
         self._service: Service | None = None
         self._handlers: Mapping[str, tuple[type, Handler]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -81,7 +84,8 @@ class NodeService:
         """Requests are answered side by side: what one does must not keep the next from being refused."""
 
         async def accept(request: Request) -> None:
-            task = asyncio.create_task(answer(request, kind, handler, who=self._node))
+            channel = QuestionChannel(self._trusted)
+            task = asyncio.create_task(answer(request, kind, handler, who=self._node, channel=channel))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
@@ -92,6 +96,21 @@ class NodeService:
             await request.respond_error(UNAVAILABLE, f"{self._node} has not looked at its files yet")
         else:
             await request.respond(codec.encode(self.status), headers=status_headers(self.status))
+
+
+class QuestionChannel:
+    """One question of the master: signed by it, and answered for its eyes only."""
+
+    def __init__(self, trusted: Collection[str]) -> None:
+        self._trusted = trusted
+        self._question: Question
+
+    def receive(self, request: Request) -> bytes:
+        self._question = envelopes.open_question_for(request.subject, request.data, self._trusted)
+        return self._question.body
+
+    def wrap(self, reply: bytes) -> bytes:
+        return questions.seal_answer(self._question, reply)
 
 
 def _asking_account(request: Request) -> str:

@@ -81,7 +81,7 @@ def signed_by_the_master(mesh: RunningMesh, subject: str, message: object) -> by
         b"",
         b"\xc1 not msgpack",
         codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1))[:-4],
-        codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1)).replace(b"\xa1v\x02", b"\xa1v\x63"),
+        codec.encode(ScopeBell(scope=ALL, epoch=1, generation=1)).replace(b"\xa1v\x03", b"\xa1v\x63"),
         codec.encode(Status(node=NodeName("node2"), boot="x", sequence=1, serial=1)),
         b"\x91" * 4000,
     ],

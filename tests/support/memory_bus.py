@@ -83,6 +83,9 @@ class MemoryBroker:
         operator.follow()
         return operator
 
+    def seed_of(self, node: NodeName) -> str:
+        return seed_of(node)
+
     def grant(self, node: NodeName, scopes: Collection[ScopeName]) -> None:
         """Write what a node may read; in force with the next reload. Only without a `grants` function."""
         self._written[node] = frozenset(scopes)

@@ -11,6 +11,7 @@ from protocol.bus import (
     CHUNK_BYTES,
     AgentEvent,
     Asker,
+    Box,
     Connected,
     Disconnected,
     Guard,
@@ -26,6 +27,7 @@ from protocol.job_messages import JobBoard, JobReport
 from protocol.messages import (
     Assignment,
     BlobWanted,
+    FileEntry,
     FileEvent,
     Manifest,
     ManifestHead,
@@ -36,7 +38,11 @@ from protocol.messages import (
 )
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import envelopes
+from protocol.nats_bus.openings import Openings
 from protocol.os_names import JobId
+from protocol.sealing import questions
+from protocol.sealing.keyring import Keyring
+from protocol.sealing.questions import Questioner
 
 if TYPE_CHECKING:
     from tests.support.memory_bus import MemoryBroker
@@ -133,6 +139,8 @@ class MemoryAgentBus(AnsweringSide):
         super().__init__(broker, node)
         self.node = node
         self.public_key = public_key
+        self._keyring = Keyring(broker.seed_of(node), broker.trusted)
+        self._openings = Openings(self._keyring, self.assignment)
         self.is_cut = False
         self.heard: frozenset[ScopeName] = frozenset()
         self._wanted: frozenset[ScopeName] = frozenset()
@@ -161,7 +169,7 @@ class MemoryAgentBus(AnsweringSide):
 
     async def assignment(self) -> Assignment | None:
         found = await self._read(subjects.ROLES_STREAM, subjects.role(self.node))
-        return envelopes.open_assignment(found, self.node, self.broker.trusted) if found is not None else None
+        return envelopes.open_assignment(found, self.node, self._keyring) if found is not None else None
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         found = await self._read(subjects.files_stream(scope), subjects.manifest(scope), scope)
@@ -173,7 +181,7 @@ class MemoryAgentBus(AnsweringSide):
         except Unavailable:
             await self.ask_blob(BlobWanted(node=self.node, scope=scope, digest=head.digest))
             raise
-        return envelopes.open_manifest(head, encoded)
+        return await self._openings.manifest(envelopes.open_manifest(head, encoded))
 
     async def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
         for index, _, length in chunks(size_bytes, CHUNK_BYTES):
@@ -181,6 +189,23 @@ class MemoryAgentBus(AnsweringSide):
             if part is None or len(part) != length:
                 raise Unavailable(f"blob {content[:12]}… of {scope}: the broker lacks chunk {index}")
             yield part
+
+    async def secret(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
+        box = await self._openings.box(scope, entry)
+        try:
+            for index, _, length in box.parts():
+                part = await self._read(subjects.blobs_stream(scope), subjects.blob(scope, box.name, index), scope)
+                if part is None:
+                    raise Unavailable(f"blob {box.name[:12]}… of {scope}: the broker lacks chunk {index}")
+                yield box.open(index, part, length)
+        except DecodeError as error:
+            raise Unavailable(str(error)) from error
+        except Unavailable:
+            await self._openings.note_failure()
+            raise
+
+    def blob_name(self, scope: ScopeName, entry: FileEntry) -> Digest | None:
+        return self._openings.name(scope, entry)
 
     async def report(self, status: Status) -> None:
         payload = codec.encode(status)
@@ -207,6 +232,13 @@ class MemoryAgentBus(AnsweringSide):
     async def say_output(self, job: JobId, text: bytes) -> None:
         await self.reach(subjects.os_log(self.node, job))
         self.broker.output.setdefault(subjects.os_log(self.node, job), []).append(text)
+
+    async def answer(self, verb: str, payload: bytes, timeout_s: float) -> bytes:
+        try:
+            question = envelopes.open_question_for(subjects.rpc(self.node, verb), payload, self.broker.trusted)
+        except DecodeError as error:
+            raise Refused(str(error)) from error
+        return questions.seal_answer(question, await super().answer(verb, question.body, timeout_s))
 
     async def _read(self, stream: str, subject: str, scope: ScopeName | None = None) -> bytes | None:
         await self.reach(subject)
@@ -250,19 +282,24 @@ class MemoryMasterBus(AnsweringSide):
         for name in (subjects.files_stream(scope), subjects.blobs_stream(scope)):
             self.broker.streams.pop(name, None)
 
-    async def put_blob(self, scope: ScopeName, content: Digest, source: Path, size_bytes: int) -> None:
-        stored = await self._blobs(scope)
-        parts = list(chunks(size_bytes, CHUNK_BYTES))
-        if stored.get(content, 0) == len(parts):
+    async def put_blob(
+        self, scope: ScopeName, content: Digest, source: Path, size_bytes: int, *, box: Box | None = None
+    ) -> None:
+        stored, name = await self._blobs(scope), box.name if box else content
+        parts = list(box.parts() if box else chunks(size_bytes, CHUNK_BYTES))
+        if stored.get(name, 0) == len(parts):
             return
-        stored[content] = 0
+        stored[name] = 0
         try:
             data = source.read_bytes()
         except OSError as error:
             raise Unavailable(f"{source}: {error.strerror}") from error
         if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != content:
-            raise Unavailable(f"{source}: its content is not {content[:12]}… any more")
-        await self._put_bytes(scope, content, data)
+            raise Unavailable(f"{source.parent}: a content is not what it was any more")
+        for index, offset, length in parts:
+            part = data[offset : offset + length]
+            await self._put_chunk(scope, name, index, box.seal(index, part) if box else part)
+        stored[name] = len(parts)
 
     async def drop_blob(self, scope: ScopeName, content: Digest) -> None:
         await self.reach(subjects.blobs_stream(scope))
@@ -307,7 +344,7 @@ class MemoryMasterBus(AnsweringSide):
     async def assignment(self, node: NodeName) -> Assignment | None:
         await self.reach(subjects.role(node))
         found = self.broker.stream(subjects.ROLES_STREAM).get(subjects.role(node))
-        return envelopes.open_assignment(found, node, self.broker.trusted) if found is not None else None
+        return envelopes.read_assignment(found, node, self.broker.trusted) if found is not None else None
 
     async def unassign(self, node: NodeName) -> None:
         await self.reach(subjects.role(node))
@@ -351,8 +388,9 @@ class MemoryMasterBus(AnsweringSide):
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
     ) -> Reply:
-        payload = codec.encode(request)
-        await self.reach(subjects.rpc(node, verb))
+        subject, questioner = subjects.rpc(node, verb), Questioner()
+        payload = envelopes.signed(subject, questioner.ask(codec.encode(request)), self.broker.signer)
+        await self.reach(subject)
         serving = [agent for agent in self.broker.agents if agent.node == node and agent.is_connected]
         if not serving or verb not in serving[-1].handlers:
             raise Unavailable("its agent is not connected, or cannot answer this yet")
@@ -360,7 +398,7 @@ class MemoryMasterBus(AnsweringSide):
             answer = await serving[-1].answer(verb, payload, timeout_s)
         except Refused as error:
             raise Unavailable(str(error)) from error
-        return codec.decode(answer, reply)
+        return codec.decode(questioner.open(answer), reply)
 
     async def _blobs(self, scope: ScopeName) -> dict[Digest, int]:
         """What the broker has, as this side believes since it last asked; the same belief as the real adapter's."""
@@ -376,10 +414,13 @@ class MemoryMasterBus(AnsweringSide):
     async def _put_bytes(self, scope: ScopeName, content: Digest, data: bytes) -> None:
         parts = list(chunks(len(data), CHUNK_BYTES))
         for index, offset, length in parts:
-            await self.reach(subjects.blob(scope, content, index))
-            stream = self.broker.stream(subjects.blobs_stream(scope))
-            stream[subjects.blob(scope, content, index)] = data[offset : offset + length]
+            await self._put_chunk(scope, content, index, data[offset : offset + length])
         (await self._blobs(scope))[content] = len(parts)
+
+    async def _put_chunk(self, scope: ScopeName, name: Digest, index: int, data: bytes) -> None:
+        subject = subjects.blob(scope, name, index)
+        await self.reach(subject)
+        self.broker.stream(subjects.blobs_stream(scope))[subject] = data
 
 
 class MemoryOperatorBus(Side):

@@ -48,6 +48,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[], st.SearchStrategy[Any]]] = {
     ("FileError", "reason"): lambda: st.text(max_size=REASON_CHARS_MAX),
     ("Status", "errors"): lambda: st.lists(of(messages.FileError), max_size=min(ERRORS_MAX, 4)).map(tuple),
     ("Manifest", "files"): lambda: st.lists(of(FileEntry), max_size=4, unique_by=_path).map(_sorted),
+    ("Question", "answer_key"): lambda: st.binary(min_size=32, max_size=32),
     ("Signed", "signer"): lambda: st.text(max_size=9).map(a_public_key),
     ("Signed", "signature"): lambda: st.binary(min_size=64, max_size=64),
     ("Assignment", "scopes"): lambda: st.lists(scopes, max_size=4, unique=True).map(tuple),

@@ -168,6 +168,7 @@ def test_file_info_as_text_and_as_json() -> None:
             "scope": "all",
             "optional": False,
             "allow_empty": False,
+            "secret": False,
             "builtin": False,
             "published": {
                 "generation": 12,

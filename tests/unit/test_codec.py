@@ -146,8 +146,8 @@ def test_a_key_that_is_not_text_is_a_decode_error() -> None:
 
 
 def test_a_higher_version_is_refused() -> None:
-    with pytest.raises(DecodeError, match="wire version 3, this side knows up to 2: upgrade"):
-        codec.decode(packed(v=3), ScopeBell)
+    with pytest.raises(DecodeError, match="wire version 4, this side knows up to 3: upgrade"):
+        codec.decode(packed(v=4), ScopeBell)
 
 
 def test_another_kind_is_refused_by_name() -> None:

@@ -24,7 +24,7 @@ def test_before_an_assignment_nothing_is_wanted_and_nothing_may_go() -> None:
     fresh = Desired(Memory(serial=(1, 5), versions={ALL: (1, 3)}))
 
     assert (fresh.scopes, fresh.wanted, fresh.serial, fresh.serial_acted_on) == ((), {}, (1, 5), 0)
-    assert not any(fresh.may_withdraw(scope) for scope in (ALL, MASTER_CANDIDATES))
+    assert not any(fresh.may_withdraw(scope, is_secret=True) for scope in (ALL, MASTER_CANDIDATES))
     assert not fresh.is_news(ALL, (9, 9))
 
 
@@ -125,20 +125,22 @@ def test_nothing_may_go_while_a_manifest_is_missing_that_might_list_it() -> None
             if is_present:
                 result.adopt(a_manifest(scope=scope))
         for scope in (*scopes, ScopeName("group-left")):
-            assert result.may_withdraw(scope) == all(present)
-        assert result.may_withdraw(MASTER_CANDIDATES), "a secret that was lost goes at once"
+            assert result.may_withdraw(scope, is_secret=False) == all(present)
+        for lost in (MASTER_CANDIDATES, ScopeName("group-left")):
+            assert result.may_withdraw(lost, is_secret=True), "a secret that was lost goes at once"
+        assert result.may_withdraw(ALL, is_secret=True) == all(present), "a secret of a scope that it is in does not"
 
 
 def test_a_secret_of_a_scope_it_is_in_waits_like_everything_else() -> None:
-    assert not desired(ALL, MASTER_CANDIDATES).may_withdraw(MASTER_CANDIDATES)
+    assert not desired(ALL, MASTER_CANDIDATES).may_withdraw(MASTER_CANDIDATES, is_secret=True)
 
 
 def test_an_offline_node_gives_back_without_asking() -> None:
     result = desired(ALL, is_offline=True)
 
-    assert result.may_withdraw(ScopeName("group-left"))
-    assert result.may_withdraw(MASTER_CANDIDATES)
-    assert not result.may_withdraw(ALL)
+    assert result.may_withdraw(ScopeName("group-left"), is_secret=False)
+    assert result.may_withdraw(MASTER_CANDIDATES, is_secret=True)
+    assert not result.may_withdraw(ALL, is_secret=False)
 
 
 def test_an_offline_node_takes_nothing_new() -> None:

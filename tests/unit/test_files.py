@@ -704,7 +704,7 @@ async def test_a_content_that_cannot_be_had_holds_back_the_whole_plan(tree: Node
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"nEw", "content with digest "),
+        (b"nEw", "content with another digest than the manifest says"),
         (b"ne", "content of 2 bytes, the manifest says 3"),
         (b"newer", "content of 5 bytes, the manifest says 3"),
         (b"", "content of 0 bytes, the manifest says 3"),

@@ -20,12 +20,14 @@ from protocol.messages import (
     Manifest,
     ManifestHead,
     NodeBell,
+    Question,
     Refusals,
     ScopeBell,
     ScopeReceipt,
     Signed,
     Status,
     Withdrawal,
+    WrappedKey,
 )
 from protocol.names import ALL, MASTER_CANDIDATES, Digest, NodeName, ScopeName, managed_path
 from tests.support.values import a_public_key
@@ -42,7 +44,9 @@ ENTRY = FileEntry(
     owner="root",
     group="gnt-daemons",
     generation=6,
+    secret=True,
 )
+KEY = WrappedKey(scope=ALL, key="0123456789abcdef", box=b"\x00\xff")
 WITHDRAWAL = Withdrawal(path=managed_path("/etc/old"), generation=5, purge=True)
 RECEIPT = ScopeReceipt(scope=ALL, epoch=3, generation=7)
 FAULT = FileError(path="/etc/ganeti/süd.conf", reason="is a directory", scope="all")
@@ -52,10 +56,27 @@ REFUSALS = Refusals(count=2, last="wire version 9")
 SAMPLES: tuple[Any, ...] = (
     ENTRY,
     WITHDRAWAL,
-    Manifest(scope=ALL, epoch=3, generation=7, files=(ENTRY,), withdrawn=(WITHDRAWAL,)),
+    Manifest(
+        scope=ALL,
+        epoch=3,
+        generation=7,
+        files=(ENTRY,),
+        withdrawn=(WITHDRAWAL,),
+        key=KEY.key,
+        sealed=b"\x00\xff",
+    ),
+    KEY,
     ManifestHead(scope=ALL, epoch=3, generation=7, digest=DIGEST, size_bytes=300, inline=b"\x00\xff"),
     FileEvent(scope=ALL, epoch=3, generation=6, path=ENTRY.path, change="changed", entry=ENTRY),
-    Assignment(node=NODE, epoch=3, serial=4, scopes=(ALL, MASTER_CANDIDATES), is_master=True, is_offline=True),
+    Assignment(
+        node=NODE,
+        epoch=3,
+        serial=4,
+        scopes=(ALL, MASTER_CANDIDATES),
+        is_master=True,
+        is_offline=True,
+        keys=(KEY,),
+    ),
     ScopeBell(scope=ScopeName("group-g_1"), epoch=3, generation=7, is_beat=True),
     NodeBell(node=NODE, epoch=3, serial=4, look="0123abcd"),
     RECEIPT,
@@ -76,6 +97,7 @@ SAMPLES: tuple[Any, ...] = (
         os_report=DIGEST,
     ),
     BlobWanted(node=NODE, scope=ALL, digest=DIGEST),
+    Question(body=b"\x00\xff", answer_key=bytes(range(32))),
     Signed(signer=SIGNER, signature=bytes(range(64)), body=b"\x00\xff"),
 )
 

@@ -16,12 +16,14 @@ from protocol.messages import (
     Manifest,
     ManifestHead,
     NodeBell,
+    Question,
     Refusals,
     ScopeBell,
     ScopeReceipt,
     Signed,
     Status,
     Withdrawal,
+    WrappedKey,
     chunks,
 )
 from protocol.names import ALL
@@ -45,6 +47,8 @@ VALID: list[Any] = [
     a_status(),
     BlobWanted(node=NODE1, scope=ALL, digest=a_digest()),
     Signed(signer=a_public_key("master"), signature=bytes(64), body=b""),
+    WrappedKey(scope=ALL, key="", box=b""),
+    Question(body=b"", answer_key=bytes(32)),
 ]
 
 BAD: dict[str, list[object]] = {
@@ -55,6 +59,7 @@ BAD: dict[str, list[object]] = {
     "digest": ["", "A" * 64],
     "signer": ["", "U" * 56],
     "signature": [b"", bytes(63), bytes(65)],
+    "answer_key": [b"", bytes(31)],
 }
 
 CHECKED = [

@@ -220,7 +220,8 @@ def test_a_file_that_moves_is_published_where_it_goes_before_it_is_withdrawn(
     assert [item.path for item in after.manifests[1].withdrawn] == [PATH]
     assert not after.manifests[1].withdrawn[0].purge
     changed_in = 3 if content == "content" else 7
-    assert after.manifests[0].files == (an_entry(content=content, generation=changed_in),)
+    entry = an_entry(content=content, generation=changed_in)
+    assert after.manifests[0].files == (replace(entry, secret=target == MASTER_CANDIDATES),)
     assert [(event.scope, event.change) for event in after.events if event.scope == target] == [(target, "changed")]
 
 

@@ -118,10 +118,25 @@ def test_a_removed_file_is_kept_unless_purged_or_secret() -> None:
     for case in CASES:
         for removal in plan_of(case).removals:
             purge = case[3] == "purged"
-            scope = MASTER_CANDIDATES if case[2] == "known secret" else ALL
-            kept = not purge and scope == ALL
-            is_gone = case[0] == "absent"
-            assert removal == Remove(scope, PATH, keep_backup=kept, purge=purge, is_gone=is_gone), case
+            is_secret = case[2] == "known secret"
+            scope = MASTER_CANDIDATES if is_secret else ALL
+            kept = not purge and not is_secret
+            facts = {"is_gone": case[0] == "absent", "is_secret": is_secret}
+            assert removal == Remove(scope, PATH, keep_backup=kept, purge=purge, **facts), case
+
+
+def test_a_file_that_was_shipped_as_a_secret_is_one_in_any_scope() -> None:
+    """Neither what replaces it nor what removes it leaves a copy behind."""
+    secret = replace(ENTRY, secret=True)
+    here = {PATH: found_file("by hand")}
+    known = {PATH: Known(ALL, digest_of("other"), secret=True)}
+
+    (write,) = reconcile({PATH: Wanted(ALL, secret)}, here, {}, {}).writes
+    (after_secret,) = reconcile({PATH: Wanted(ALL, ENTRY)}, here, known, {}).writes
+    (removal,) = reconcile({}, here, known, {}).removals
+
+    assert not write.keep_backup and not after_secret.keep_backup
+    assert removal == Remove(ALL, PATH, is_secret=True)
 
 
 def test_a_content_that_is_on_the_node_already_is_copied_from_there() -> None:

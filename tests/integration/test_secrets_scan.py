@@ -1,0 +1,165 @@
+"""Known secrets are planted, the mesh is used in every way, and then every byte of it that can be found is searched.
+
+What may hold a secret: its source, its copies on the nodes of its scope, and the master's own state. A ledger, which
+only root can read, has the hash of what lies beside it. The scanner counts because it finds a file that is no secret.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from protocol import codec
+from protocol.messages import BlobWanted
+from protocol.names import ALL, Digest, NodeName
+from tests.support.mesh import RunningMesh, processes_of, running_mesh
+from tests.support.scanner import Planted, Scanner, plant
+from tests.support.spy import Spy
+from tests.support.waiting import until, until_holds
+
+CANDIDATES, EVERYWHERE, LARGE, CHANGED, OPEN = (
+    plant("a candidates' file"),
+    plant("a secret on every node"),
+    plant("a large secret", lines=20_000),
+    plant("a secret's next content"),
+    plant("no secret at all"),
+)
+SECRETS = (CANDIDATES, EVERYWHERE, LARGE, CHANGED)
+PATHS = {"rapi_users": CANDIDATES, "vnc-password": EVERYWHERE, "large": LARGE, "motd": OPEN}
+
+
+class Used:
+    """A mesh and all that its commands have printed."""
+
+    def __init__(self, mesh: RunningMesh, spy: Spy) -> None:
+        self.mesh, self.spy = mesh, spy
+        self.printed: list[str] = []
+
+    def run(self, *words: str, ok: bool = True) -> str:
+        done = self.mesh.run(*words)
+        self.printed += [" ".join(words), done.stdout, done.stderr]
+        assert done.returncode == 0 or not ok, done.stderr
+        return done.stdout
+
+    def put(self, name: str, planted: Planted) -> None:
+        source = self.on("node1", name)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_bytes(planted.content)
+        source.chmod(0o600)
+
+    def on(self, node: str, name: str) -> Path:
+        return self.mesh.node_root(node) / "etc/ganeti" / name
+
+
+def use(used: Used) -> None:
+    """Ship, change, promote, demote, damage, restart, ask for everything that can be asked."""
+    for name, planted in PATHS.items():
+        used.put(name, planted)
+    used.run("file", "add", "/etc/ganeti/rapi_users", "--scope", "master-candidates")
+    used.run("file", "add", "/etc/ganeti/vnc-password", "--scope", "all", "--secret")
+    used.run("file", "add", "/etc/ganeti/large", "--scope", "vm-capable", "--secret")
+    used.run("file", "add", "/etc/ganeti/motd", "--scope", "all")
+    used.run("node", "modify", "node3", "-C", "yes")
+    assert used.on("node3", "rapi_users").read_bytes() == CANDIDATES.content
+    used.put("vnc-password", CHANGED)
+    used.run("wait")
+    used.on("node2", "vnc-password").write_bytes(b"damaged by hand")
+    until_holds(used.on("node2", "vnc-password"), CHANGED.content, near=used.mesh.node_root("node2"))
+    used.run("node", "modify", "node3", "-C", "no")
+    assert not used.on("node3", "rapi_users").exists()
+    for child in ("master", "node2"):
+        used.mesh.until_restarted(child, used.mesh.kill(child))
+    used.run("wait")
+    used.run("cluster", "redist-conf")
+    for words in (
+        ["status"],
+        ["file", "list"],
+        ["file", "info", *(f"/etc/ganeti/{name}" for name in PATHS)],
+        ["node", "list"],
+        ["cluster", "info"],
+        ["cluster", "verify"],
+    ):
+        used.run(*words, ok=words[-1] != "verify")
+        used.run(*words, "--json", ok=words[-1] != "verify")
+    used.run("file", "remove", "/etc/ganeti/large")
+    used.run("node", "remove", "node3")
+
+
+def scan(scanner: Scanner, used: Used, temporary: Path) -> None:
+    mesh = used.mesh
+    for pid in (mesh.up.process.pid, *processes_of(mesh.dir)):
+        scanner.look_at_process(pid)
+    for number, text in enumerate(used.printed):
+        scanner.look(f"output {number}", text.encode())
+    scanner.look("output of up", mesh.up.output.encode())
+    for number, message in enumerate(used.spy.heard):
+        scanner.look(f"message {number}, {message[:80]!r}", message)
+    scanner.look_below(temporary)
+    scanner.look_below(mesh.dir, but_not=lambda path: may_hold_secrets(mesh, path))
+
+
+def may_hold_secrets(mesh: RunningMesh, path: Path) -> bool:
+    """The sources, the master's own state, the copies where they belong, and the ledgers beside them."""
+    relative = path.relative_to(mesh.dir / "nodes") if path.is_relative_to(mesh.dir / "nodes") else Path("-")
+    node, *rest = relative.parts
+    inside = "/".join(rest)
+    if node == "node1":
+        return inside.startswith(("etc/ganeti/", "var/lib/gnt-mesh/master/"))
+    return (node == "node2" and inside == "etc/ganeti/vnc-password") or inside in LEDGERS
+
+
+LEDGERS = tuple(f"var/lib/gnt-mesh/agent/{name}" for name in ("ledger.json", "ledger-2.json"))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where all programs of this mesh put temporary files."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: Path) -> None:
+    with running_mesh(tmp_path, nodes=3, candidate_pool_size=1) as mesh:
+        until(lambda: (mesh.dir / "operator.toml").exists(), near=mesh.dir)
+        with Spy(mesh.dir) as spy:
+            used = Used(mesh, spy)
+            use(used)
+        scanner, control = Scanner(SECRETS), Scanner([OPEN])
+        scan(scanner, used, temporary)
+        scan(control, used, temporary)
+
+        candidates_only = Scanner([CANDIDATES])
+        for ledger in LEDGERS:
+            candidates_only.look(ledger, (mesh.node_root("node3") / ledger).read_bytes())
+
+    assert scanner.finds + candidates_only.finds == []
+    assert scanner.looked_at > 500
+    places = {find.split(":")[0].split(",")[0].split(" ")[0] for find in control.finds}
+    assert {"message", "output"} <= places, "the scanner does see what is there"
+    assert any("/broker/" in find and "itself" in find for find in control.finds)
+    assert any("/log/" in find for find in control.finds)
+
+
+@pytest.mark.parametrize("form", CANDIDATES.needles)
+def test_the_scanner_finds_every_form(form: str) -> None:
+    scanner = Scanner(SECRETS)
+
+    scanner.look("here", b"before " + CANDIDATES.needles[form] + b" after")
+
+    assert f"here: a candidates' file: {form}" in scanner.finds
+
+
+@pytest.mark.parametrize("skip", range(3))
+def test_the_scanner_finds_a_secret_within_base64(skip: int) -> None:
+    data = base64.b64encode(b"x" * skip + CANDIDATES.content + b"more")
+
+    assert CANDIDATES.found_in(data)
+
+
+def test_the_scanner_finds_a_secret_in_a_message() -> None:
+    digest = Digest(hashlib.sha256(CANDIDATES.content).hexdigest())
+    message = codec.encode(BlobWanted(node=NodeName("node1"), scope=ALL, digest=digest))
+
+    assert CANDIDATES.found_in(message) == ["a candidates' file: its hash"]
