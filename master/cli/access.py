@@ -26,7 +26,7 @@ def access() -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(["operator", "observer"]), required=True, help="What it may do.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the files are made; else ./NAME.")
-@options.json_option
+@options.changing_options
 def add(name: str, role: str, out: Path | None, as_json: bool) -> int:
     """Let somebody in, and make what they need.
 
@@ -51,6 +51,9 @@ def add(name: str, role: str, out: Path | None, as_json: bool) -> int:
     except BaseException:
         seed.unlink()
         raise
+    if options.remarks(click.get_current_context()).dry_run:
+        seed.unlink()
+        return code
     durable.write_file(directory / "ca.pem", ours.ca_file.read_bytes(), mode=0o644)
     values = {"name": name, "server": ours.server, "ca_file": "ca.pem", "seed_file": seed.name}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
