@@ -56,13 +56,13 @@ def snapshot(history: History, generation: int) -> Held:
 
 
 def secrets(history: History) -> frozenset[ManagedPath]:
-    """Return every path that a kept generation has for master candidates alone."""
+    """Return every path that a kept generation has for master candidates alone, or has as a secret."""
     return frozenset(
         entry.path
         for generation in history
         for manifest in generation.manifests
-        if is_secret(manifest.scope)
         for entry in manifest.files
+        if entry.secret or is_secret(manifest.scope)
     )
 
 
