@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate bench nats clean ANEW
+.PHONY: help demo test check simulate fuzz bench nats clean ANEW
 
 help:  ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ check: $(STAMP)  ## ruff, mypy strict, the architecture test
 
 simulate: $(STAMP)  ## the seeded simulation: make simulate SEED=17
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
+
+fuzz: $(STAMP)  ## a million inputs for what reads others' bytes (ARGS='--inputs 10000 --target sealed')
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris>=3' 2>/dev/null \
+	|| echo "fuzz: atheris has no wheel for this Python, so hypothesis makes the inputs"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP)  ## floor and mesh measured in one run; writes bench-DATE.json
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
