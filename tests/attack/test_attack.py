@@ -118,7 +118,7 @@ async def test_the_same_attack_succeeds_with_the_masters_credentials(cluster: Wa
     """Else it would prove nothing: a blind attacker finds no hole in any wall."""
     attacker = await cluster.raw(cluster.server.keys.master, "_INBOX_thief")
     found = await attack(cluster, attacker, "_INBOX_thief", own=(), settles="$JS.API.INFO", secrets=telling(cluster))
-    assert len(found.read) > 30
+    assert len(found.read) > 15, "the manifest still tells the path, whatever seals the content"
     assert len(found.written) > 20
 
 
