@@ -25,6 +25,7 @@ from master.os_reports import OsReports
 from master.outcome import Outcome
 from master.progress import Progress
 from master.publisher import Publisher
+from master.reinstalls import Reinstalls
 from master.settings import MasterSettings
 from master.store import Store
 from master.upkeep import Upkeep
@@ -70,6 +71,7 @@ class MasterDaemon:
             output_bytes_max=settings.job_output_bytes_max,
             patrol_interval_s=settings.patrol_interval_s,
         )
+        self.reinstalls = Reinstalls(self.desired, self.jobs, self.progress)
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -98,6 +100,7 @@ class MasterDaemon:
             tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.os_reports.run(bus))
             tasks.create_task(self.jobs.run(bus))
+            tasks.create_task(self.reinstalls.run())
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))
             while True:

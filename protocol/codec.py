@@ -13,6 +13,7 @@ from protocol import (
     access_messages,
     change_messages,
     history_messages,
+    instance_messages,
     job_messages,
     key_messages,
     messages,
@@ -37,6 +38,7 @@ KINDS: Final[dict[str, type]] = {
     kind.__name__: kind
     for module in (
         access_messages,
+        instance_messages,
         change_messages,
         history_messages,
         job_messages,

@@ -65,6 +65,8 @@ class Changed:
     """Set after a dry run: nothing was changed, `done` is what would be, and there is nothing to wait for."""
     token: str = ""
     """The join token of a node that was added without a key: shown this once."""
+    job: str = ""
+    """The id of the OS job that was begun; empty if none was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

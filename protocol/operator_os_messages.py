@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from protocol.change_messages import ChangeRequest
-from protocol.os_messages import OsParameter
+from protocol.os_messages import OsAction, OsParameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +73,12 @@ class OsModify(ChangeRequest):
 
     name: str
     parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OsEnvQuery:
+    """What a script would get for an instance, as its node says it."""
+
+    instance: str
+    action: OsAction = "create"
+    api_version: int | None = None

@@ -12,6 +12,7 @@ from master.api.cluster import ClusterVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
 from master.api.history import HistoryVerbs
+from master.api.instances import InstanceVerbs
 from master.api.jobs import JobVerbs
 from master.api.joining import JoinVerbs
 from master.api.keys import KeyVerbs
@@ -43,6 +44,7 @@ def handlers(daemon: MasterDaemon, audit_log: AuditLog, *, version: str) -> Hand
         FileVerbs(daemon),
         HistoryVerbs(daemon),
         OsVerbs(daemon),
+        InstanceVerbs(daemon),
         JobVerbs(daemon),
         AccessVerbs(daemon),
         AuditVerbs(audit_log),

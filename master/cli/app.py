@@ -21,8 +21,9 @@ COMMANDS = {
     "node": Place("master.cli.node:node", "Nodes: add, list, info, modify, remove."),
     "group": Place("master.cli.group:group", "Node groups: add, list, remove."),
     "file": Place("master.cli.file:file", "Managed files: what there is, what it was, and the way back."),
-    "os": Place("master.cli.os:os", "OS definitions: list, diagnose, info, modify."),
+    "os": Place("master.cli.os:os", "OS definitions: list, diagnose, info, modify, env."),
     "job": Place("master.cli.job:job", "OS jobs: list, info, watch, cancel."),
+    "instance": Place("master.cli.instance:instance", "Instances, and the scripts of their OS."),
     "decode": Place("master.cli.decode:decode", "A message's payload on stdin, JSON on stdout."),
     "version": Place("master.cli.version:version", "Print the version of this command."),
 }

@@ -31,7 +31,7 @@ def change(
         asked = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run, confirm=given.confirm)
         changed = await session.bus.ask(verb, asked, Changed, timeout_s=CHANGE_ANSWER_S)
         if changed.preview:
-            return _tell_preview(changed.done, changed.preview, as_json=as_json)
+            return tell_preview(changed.done, changed.preview, as_json=as_json)
         if not as_json:
             emit_lines([*changed.done, *_token_lines(changed)])
         outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
@@ -63,7 +63,8 @@ def wait_until(request: WaitRequest, *, timeout_s: float, as_json: bool) -> int:
     return with_bus(work)
 
 
-def _tell_preview(done: Sequence[str], preview: Preview, *, as_json: bool) -> int:
+def tell_preview(done: Sequence[str], preview: Preview, *, as_json: bool) -> int:
+    """Show what a dry run has found, and return the exit code."""
     from master.cli.preview_view import preview_shape, preview_text
 
     if as_json:

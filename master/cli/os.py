@@ -8,14 +8,15 @@ from master.cli.connect import ask
 from master.cli.failures import DONE, FAILED
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.os_options import os_parameters, os_parameters_option
-from master.cli.os_shapes import diagnosis_shape, os_shape
-from master.cli.output import emit_json, show
-from protocol.operator_os_messages import OsDiagnoses, OsInfos, OsModify, OsQuery
+from master.cli.os_shapes import diagnosis_shape, env_shape, os_shape
+from master.cli.output import emit_json, emit_lines, show
+from protocol.operator_os_messages import OsDiagnoses, OsEnvQuery, OsInfos, OsModify, OsQuery
+from protocol.os_messages import OsEnv
 
 
 @click.group(cls=MeshGroup)
 def os() -> None:
-    """OS definitions: list, diagnose, info, modify.
+    """OS definitions: list, diagnose, info, modify, env.
 
     They lie on the nodes, in a search path, and are the administrator's to put there. Every agent tells what it has.
     """
@@ -85,3 +86,35 @@ def modify(name: str, parameters: tuple[str, ...], as_json: bool) -> int:
     gnt-mesh os modify debootstrap+testing -O filesystem=default
     """
     return change("os.modify", OsModify(name=name, parameters=os_parameters(parameters)), as_json=as_json)
+
+
+@os.command(cls=MeshCommand)
+@click.argument("instance")
+@click.option(
+    "--api", "api_version", type=click.Choice(["10", "15", "20"]), help="As if that were the highest version."
+)
+@click.option(
+    "--action",
+    type=click.Choice(["create", "import", "export", "rename", "verify"]),
+    default="create",
+    show_default=True,
+    help="Of which script.",
+)
+@options.json_option
+def env(instance: str, api_version: str | None, action: str, as_json: bool) -> None:
+    """Show what a script would get for an instance, and what would be withheld from it. Nothing is run.
+
+    The instance's node is asked: what a script gets is decided there. Values of private parameters stay there.
+    """
+    query = OsEnvQuery(
+        instance=instance,
+        action=action,  # type: ignore[arg-type]  # one of the choices
+        api_version=int(api_version) if api_version else None,
+    )
+    found = ask("os.env", query, OsEnv)
+    if as_json:
+        emit_json(env_shape(found))
+        return
+    from master.cli.os_view import env_lines
+
+    emit_lines(env_lines(found))

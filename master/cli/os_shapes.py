@@ -1,7 +1,7 @@
 """The JSON of OS definitions that scripts rely on. Keys may be added here; none may be renamed or removed."""
 
 from protocol.operator_os_messages import OsDiagnosis, OsInfo
-from protocol.os_messages import OsParameter
+from protocol.os_messages import OsEnv, OsParameter
 
 Json = dict[str, object]
 
@@ -36,6 +36,16 @@ def diagnosis_shape(diagnosis: OsDiagnosis) -> Json:
             }
             for one in diagnosis.findings
         ],
+    }
+
+
+def env_shape(env: OsEnv) -> Json:
+    return {
+        "api_version": env.api_version,
+        "directory": env.directory,
+        "variables": dict(env.variables),
+        "redacted": list(env.redacted),
+        "withheld": dict(env.withheld),
     }
 
 

@@ -9,7 +9,7 @@ from master.cli import tables
 from master.cli.os_shapes import full_names
 from master.cli.tables import Cell
 from protocol.operator_os_messages import OsDiagnosis, OsFinding, OsInfo
-from protocol.os_messages import OsParameter
+from protocol.os_messages import OsEnv, OsParameter
 
 STYLES = {"valid": "green", "partial": "yellow", "invalid": "bold red", "unknown": "bold red"}
 NODES_SHOWN_MAX = 12
@@ -51,6 +51,14 @@ def diagnoses_view(
     if notes:
         parts += [*([Text()] if parts else []), tables.facts(notes)]
     return Group(*parts)
+
+
+def env_lines(env: OsEnv) -> Iterator[str]:
+    """Yield the environment as a shell writes it, and as comments what is not in it."""
+    lines = {name: f"{name}={value}" for name, value in env.variables.items()}
+    lines |= {name: f"{name}=<redacted>" for name in env.redacted}
+    yield from (lines[name] for name in sorted(lines))
+    yield from (f"# withheld: {name}: {reason}" for name, reason in sorted(env.withheld.items()))
 
 
 def _finding(finding: OsFinding) -> Iterator[tuple[str, Cell]]:

@@ -12,6 +12,7 @@ import msgspec
 from master.core.damage import Misfit, at_keys, duplicates, locate, unknown
 from master.core.grants import Access, JoinGrant
 from master.core.hypervisors import HvValue, hypervisor_name, parameter_name
+from master.core.instance import Instance, check_instances, check_osparams, instance_of
 from protocol.errors import Refused
 from protocol.names import (
     ALL,
@@ -28,8 +29,6 @@ from protocol.names import (
     public_key,
     scope_name,
 )
-from protocol.os_messages import check_parameters
-from protocol.os_names import split_os
 
 CONFIG_VERSION: Final = 1
 DEFAULT_GROUP: Final = GroupName("default")
@@ -166,20 +165,19 @@ class Cluster:
         for parameters in self.hvparams.values():
             for name in parameters:
                 parameter_name(name)
-        for full_os, defaults in self.osparams.items():
-            split_os(full_os)
-            check_parameters(defaults)
+        check_osparams(self.osparams)
         if self.ganeti_config_data:
             managed_path(self.ganeti_config_data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """All of config.data. Nodes and groups are keyed by UUID."""
+    """All of config.data. Nodes, groups and instances are keyed by UUID."""
 
     cluster: Cluster
     nodes: dict[str, Node]
     nodegroups: dict[str, NodeGroup]
+    instances: dict[str, Instance] = field(default_factory=dict)
     version: int = CONFIG_VERSION
     serial_no: int = 1
     ctime: float = 0.0
@@ -208,6 +206,7 @@ class ClusterConfig:
         for uuid, group in self.nodegroups.items():
             if group.uuid != uuid:
                 raise Misfit(f"node group {group.name}: its uuid does not fit", "nodegroups", uuid, "uuid")
+        check_instances(self.instances, self.nodes)
         scopes = frozenset(self.scopes())
         for index, file in enumerate(self.cluster.ancillary_files):
             if file.scope not in scopes:
@@ -233,6 +232,9 @@ class ClusterConfig:
                 return group
         known = ", ".join(sorted(group.name for group in self.nodegroups.values()))
         raise Refused(f"node group {name!r} is not in the cluster; its groups are {known}")
+
+    def instance(self, name: str) -> Instance:
+        return instance_of(self.instances, name)
 
     def scopes(self) -> tuple[ScopeName, ...]:
         """Return every scope there is, the general ones first."""

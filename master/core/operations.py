@@ -21,6 +21,7 @@ from master.core.cluster import (
     with_cluster,
     with_nodes,
 )
+from master.core.instances import check_holds_none
 from protocol.errors import Refused
 from protocol.names import (
     ManagedPath,
@@ -80,6 +81,8 @@ def modify_node(config: ClusterConfig, request: NodeModify, *, now: float) -> Cl
     """
     before = config.node(request.name)
     _check_flags(config, request, before)
+    if request.vm_capable is False:
+        check_holds_none(config, before, "stop being vm-capable")
     after = _with_flags(before, request)
     if request.group is not None:
         after = replace(after, group=config.group(request.group).uuid)
@@ -105,6 +108,7 @@ def remove_node(config: ClusterConfig, request: NodeRemove, *, now: float) -> Cl
     node = config.node(request.name)
     if node.uuid == config.cluster.master_node:
         raise Refused(f"node {node.name} is the master and cannot be removed")
+    check_holds_none(config, node, "be removed")
     left = {uuid: other for uuid, other in config.nodes.items() if uuid != node.uuid}
     result = with_nodes(config, left, now)
     return _fill_pool(result, now=now) if node.master_candidate else result

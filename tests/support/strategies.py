@@ -12,6 +12,7 @@ from protocol import messages
 from protocol.change_messages import ChangeRequest
 from protocol.messages import ERRORS_MAX, REASON_CHARS_MAX, FileEntry, FileEvent
 from protocol.names import Digest, ManagedPath, NodeName, ScopeName, managed_path, node_name, scope_name
+from protocol.os_names import JobId, job_id
 from tests.support.values import a_public_key
 
 _label = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,8}[A-Za-z0-9])?", fullmatch=True)
@@ -33,6 +34,7 @@ _NAMES: dict[Any, st.SearchStrategy[Any]] = {
     ScopeName: scopes,
     Digest: digests,
     ManagedPath: paths,
+    JobId: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).map(job_id),
     str: st.text(max_size=40),
     int: st.integers(0, 2**63),
     float: st.floats(allow_nan=False),

@@ -34,6 +34,13 @@ CHANGING = {
     "file rollback 7 /etc/x": "file.rollback",
     "file confirm /etc/x": "file.confirm",
     "os modify tiny -O a=1": "os.modify",
+    "instance add web1 -n node2 -o tiny": "instance.add",
+    "instance import web1 -n node2 -o tiny --from /srv/x": "instance.add",
+    "instance modify web1 -B vcpus=2": "instance.modify",
+    "instance reinstall web1": "instance.reinstall",
+    "instance rename web1 web2": "instance.rename",
+    "instance export web1": "instance.export",
+    "instance remove web1": "instance.remove",
 }
 LOOKING = {"log", "diff"} | {
     "verify",

@@ -1,0 +1,205 @@
+"""Instances in a real mesh, with the OS definition of `examples/os`: what its scripts get, and what is stored of it."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.mesh import RunningMesh, running_mesh
+from tests.support.os_files import OS_PLACE
+from tests.support.waiting import until
+
+HELLO = Path(__file__).parents[2] / "examples/os/hello"
+TOKEN = "t0ken-4711"
+SECRET = "s3cret-4712"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    with running_mesh(tmp_path_factory.mktemp("instances"), nodes=2) as mesh:
+        for node in ("node1", "node2"):
+            shutil.copytree(HELLO, mesh.node_root(node) / OS_PLACE / "hello")
+        shutil.copytree(HELLO, mesh.node_root("node2") / OS_PLACE / "other")
+        (mesh.node_root("node2") / OS_PLACE / "other" / "parameters").write_text("lines\n")
+        (mesh.node_root("node2") / OS_PLACE / "other" / "parameters.list").write_text("lines\nname\n")
+        (mesh.node_root("node2") / OS_PLACE / "other" / "parameters.toml").unlink()
+        until(lambda: len(mesh.json("os", "list")) >= 2, near=mesh.dir)
+        until(lambda: mesh.json("os", "info", "hello")[0]["status"] == "valid", near=mesh.dir)
+        yield mesh
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    return tmp_path / "disk0"
+
+
+def add(mesh: RunningMesh, name: str, disk: Path, *more: str) -> None:
+    mesh.ok("instance", "add", name, "-n", "node2", "-o", "hello+plain", "--disk", str(disk), *more)
+
+
+def info(mesh: RunningMesh, name: str) -> dict[str, Any]:
+    (found,) = mesh.json("instance", "info", name)
+    return dict(found)
+
+
+def refused(mesh: RunningMesh, *line: str) -> str:
+    done = mesh.run(*line)
+    assert done.returncode == 1, done.stdout
+    return done.stderr
+
+
+def test_what_is_stored_is_what_the_script_got(mesh: RunningMesh, disk: Path) -> None:
+    mesh.ok("os", "modify", "hello", "-O", "greeting=default of the cluster")
+
+    add(mesh, "stored", disk, "-O", "lines=1")
+    mesh.ok("os", "modify", "hello", "-O", "greeting=default")
+
+    assert disk.read_text() == "default of the cluster from stored\n"
+    assert info(mesh, "stored")["osparams"] == {"greeting": "default of the cluster", "lines": "1"}
+
+
+def test_the_environment_shown_is_the_one_the_script_gets(mesh: RunningMesh, disk: Path) -> None:
+    script = mesh.node_root("node2") / OS_PLACE / "hello" / "create"
+    kept = script.read_text()
+    script.write_text('#!/bin/sh\nenv > "$DISK_0_PATH"\n')
+    try:
+        add(mesh, "env", disk, "-O", "greeting=a b")
+    finally:
+        script.write_text(kept)
+
+    got = dict(line.split("=", 1) for line in disk.read_text().splitlines())
+    shown = mesh.json("os", "env", "env")
+
+    only_while_it_runs = {"OS_PROGRESS_FD", "PWD", "SHLVL", "_", "OLDPWD"}  # the last four are the shell's own
+    assert {name: value for name, value in got.items() if name not in only_while_it_runs} == shown["variables"]
+    assert shown["directory"] == str(mesh.node_root("node2") / OS_PLACE / "hello")
+    older = mesh.json("os", "env", "env", "--api", "10")
+    assert not [name for name in older["variables"] if name.startswith(("INSTANCE_HV", "INSTANCE_OS_", "OSP_"))]
+    assert older["withheld"]["OSP_GREETING"] == "came with OS API 20"
+    assert older["withheld"]["INSTANCE_HYPERVISOR"] == "came with OS API 15"
+
+
+def test_a_reinstall_with_the_same_os_keeps_what_is_stored(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "same", disk, "-O", "greeting=hi,lines=1")
+
+    mesh.ok("instance", "reinstall", "same", "-o", "hello+fancy", "-O", "lines=3")
+
+    assert disk.read_text() == "*** hi *** from same\n" * 3
+    until(lambda: info(mesh, "same")["os"] == "hello+fancy", near=mesh.dir)
+    assert info(mesh, "same")["osparams"] == {"greeting": "hi", "lines": "3"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept", "said"),
+    [([], {}, ""), (["--keep-known-os-parameters"], {"lines": "1"}, "does not declare it: greeting")],
+)
+def test_a_reinstall_with_another_os(
+    mesh: RunningMesh, disk: Path, flags: list[str], kept: dict[str, str], said: str
+) -> None:
+    name = f"other{len(flags)}"
+    add(mesh, name, disk, "-O", "greeting=hi,lines=1")
+
+    text = mesh.ok("instance", "reinstall", name, "-o", "other+plain", *flags)
+
+    assert said in text
+    until(lambda: info(mesh, name)["os"] == "other+plain", near=mesh.dir)
+    assert info(mesh, name)["osparams"] == kept
+
+
+def test_a_reinstall_that_never_begins_changes_nothing(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "waits", disk, "-O", "greeting=hi")
+    mesh.kill("node2", signal.SIGSTOP)
+    try:
+        job = mesh.json("instance", "reinstall", "waits", "-O", "greeting=never", "--submit")["job_id"]
+        assert info(mesh, "waits")["reinstalling"] == job
+        assert "in use by job" in refused(mesh, "instance", "remove", "waits")
+        mesh.ok("job", "cancel", job, "--no-wait")
+    finally:
+        mesh.kill("node2", signal.SIGCONT)
+
+    until(lambda: info(mesh, "waits")["reinstalling"] is None, near=mesh.dir)
+    assert info(mesh, "waits")["osparams"]["greeting"] == "hi"
+    assert disk.read_text() == "hi from waits\n" * 3
+
+
+def test_a_node_that_is_not_there_is_not_waited_for_if_so_wished(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "gone", disk)
+    mesh.ok("node", "modify", "node2", "-O", "yes")
+    try:
+        assert "node2 is not online" in refused(mesh, "instance", "reinstall", "gone", "--no-wait")
+        assert info(mesh, "gone")["reinstalling"] is None
+    finally:
+        mesh.ok("node", "modify", "node2", "-O", "no")
+
+
+def test_confidential_parameters_reach_the_script_and_nothing_else(mesh: RunningMesh, disk: Path) -> None:
+    add(
+        mesh, "quiet", disk, "--os-parameters-private", f"token={TOKEN}", "--os-parameters-secret", f"greeting={SECRET}"
+    )
+
+    assert f"token {TOKEN}" in disk.read_text() and SECRET in disk.read_text()
+    shown = [
+        mesh.ok("instance", "info", "quiet"),
+        mesh.ok("instance", "info", "quiet", "--json"),
+        mesh.ok("os", "env", "quiet"),
+        mesh.ok("job", "list", "--json"),
+    ]
+    assert not [text for text in shown if TOKEN in text or SECRET in text]
+    holding = [path for path in mesh.dir.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert holding == []
+    private = {path.name for path in (mesh.dir / "log").iterdir() if TOKEN in path.read_text(errors="replace")}
+    jobs = [path for path in mesh.dir.rglob("jobs/**/*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert (private, jobs) == (set(), [])
+
+
+def test_rename_export_and_import(mesh: RunningMesh, disk: Path, tmp_path: Path) -> None:
+    add(mesh, "first", disk, "-O", "lines=1")
+    mesh.ok("instance", "rename", "first", "second")
+    assert disk.read_text() == "hello from second\n"
+
+    target = mesh.dir / "exported"
+    mesh.ok("instance", "export", "second", "--to", str(target))
+    assert (target / "disk0").read_text() == disk.read_text()
+
+    copy = tmp_path / "copy"
+    mesh.ok("instance", "import", "third", "-n", "node2", "-o", "hello", "--disk", str(copy), "--from", str(target))
+    assert copy.read_text() == disk.read_text()
+    mesh.ok("instance", "remove", "third")
+    assert copy.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("instance add x -n node2 -o nowhere --disk /x", "node node2 has no OS nowhere"),
+        ("instance add x -n node1 -o other+plain --disk /x", "node node1 has no OS other; it is on node2"),
+        ("instance add x -n node2 -o hello --disk /x", "OS hello has variants, choose one: hello+plain, hello+fancy"),
+        ("instance add x -n node2 -o hello+big --disk /x", "OS hello has no variant big"),
+        ("instance add x -n node2 -o hello+plain -O color=red", "does not declare parameter color"),
+        ("instance add x -n node2 -o hello+plain -O lines=2", "OS parameter lines of hello is not one of 1, 3, 10"),
+        ("instance add x -n node9 -o hello+plain", "node 'node9' is not in the cluster"),
+        ("instance add x -n node2 -o hello+plain --hypervisor vmware", "hypervisor vmware is not enabled"),
+        ("instance modify stored -O lines=3", "only when it is reinstalled"),
+        ("instance reinstall nobody", "there is no instance 'nobody'"),
+        ("instance rename stored stored", "has that name already"),
+        ("node modify node2 --vm-capable no", "it holds instance"),
+        ("os env nobody", "there is no instance 'nobody'"),
+    ],
+)
+def test_what_cannot_be_is_refused_up_front(mesh: RunningMesh, line: str, reason: str) -> None:
+    jobs = len(mesh.json("job", "list"))
+
+    assert reason in refused(mesh, *line.split())
+    assert len(mesh.json("job", "list")) == jobs
+
+
+def test_a_record_alone(mesh: RunningMesh) -> None:
+    mesh.ok("instance", "add", "record", "-n", "node1", "-o", "hello+plain", "--no-install")
+
+    assert [one["name"] for one in json.loads(mesh.ok("instance", "list", "-n", "node1", "--json"))] == ["record"]
+    config = json.loads((mesh.node_root("node1") / "var/lib/ganeti/config.data").read_text())
+    assert "record" in {one["name"] for one in config["instances"].values()}
