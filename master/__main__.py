@@ -11,9 +11,9 @@ import structlog
 
 from master import audit, logs
 from master.api import verbs
-from master.core import hypervisors
 from master.core.ancillary import Surroundings
 from master.daemon import MasterDaemon
+from master.hypervisor_plugins import all_hypervisors
 from master.managed_files import ManagedFiles
 from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
 from master.source_watch import SourceWatch
@@ -57,7 +57,7 @@ async def serve(settings: MasterSettings) -> None:
     sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
     surroundings = Surroundings(
         config_data=ManagedPath(str(settings.config_data)),
-        hypervisors=hypervisors.BUILT_IN,
+        hypervisors=all_hypervisors(),
         release=version("gnt-mesh"),
     )
     managed = ManagedFiles(surroundings, sources, SourceWatch(settings, sources))
