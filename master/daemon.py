@@ -17,6 +17,7 @@ import structlog
 from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
 from master.desired import Desired
+from master.file_hooks import FileHooks
 from master.ganeti_watch import GanetiWatch
 from master.job_store import JobStore
 from master.jobs import Jobs
@@ -48,6 +49,8 @@ from protocol.operator_messages import NodeInfo
 
 EVENTS_WAITING_MAX = 100_000
 FIRST_REPORTS_S = 0.5
+HOOKS_PATIENCE_S = 3.0
+"""Longer than that no command waits for the file hooks; what they say later travels then."""
 
 log = structlog.get_logger()
 
@@ -72,6 +75,7 @@ class MasterDaemon:
             patrol_interval_s=settings.patrol_interval_s,
         )
         self.reinstalls = Reinstalls(self.desired, self.jobs, self.progress)
+        self.file_hooks = FileHooks(settings, self.desired)
         self.refusals = Refusals()
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -96,6 +100,7 @@ class MasterDaemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desired.watch())
             tasks.create_task(GanetiWatch(self.settings, desired).run())
+            tasks.create_task(self.file_hooks.run())
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.os_reports.run(bus))
@@ -107,7 +112,9 @@ class MasterDaemon:
                 await self._take_in(await self._events.get())
 
     async def look_everywhere(self, request: ChangeRequest) -> Outcome:
-        """Read every source again and have every node that is not offline read its own disk again."""
+        """Ask the file hooks, read every source again, and have every node not offline read its own disk again."""
+        if not request.dry_run:
+            await self.file_hooks.ask(patience_s=HOOKS_PATIENCE_S)
         outcome = await self.desired.read_everything(request, why="cluster redist-conf")
         if request.dry_run:
             return outcome

@@ -15,6 +15,7 @@ from master import members, rollbacks
 from master.core import guards
 from master.core.ancillary import ManagedFile, Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node, with_nodes
+from master.core.file_list import sees_a_difference
 from master.core.fleet import Fleet
 from master.core.guards import Confirmed
 from master.core.history import Generation, secrets, snapshot
@@ -90,6 +91,8 @@ class Desired:
         async with self.lock:
             before, published = self.config, dict(self.manifests)
             after = make(before, time.time())
+            if after.cluster is not before.cluster:
+                await self.managed.expand(after, self.manifests)
             check_change(before, after, self.surroundings)
             listed = self.files(), managed_files(after, self.surroundings).files
             found = guards.objections(after, *listed, self.manifests, self._secrets())
@@ -107,6 +110,8 @@ class Desired:
                 await self._carry(before, after, touched, Cause.of(why, request), confirmed, renewed)
             except Unavailable as error:
                 self.note_bus_failure("carrying a change", error)
+            if sees_a_difference(before, after):
+                self.managed.hooks_due.set()
             self._progress.note()
             goal = self.goal_now(serials={node.name: node.serial_no for node in touched})
             return Outcome(before, after, published, goal, self.problems)
@@ -294,7 +299,7 @@ class Desired:
             paths = paths if paths is None else paths | written
             confirmed = replace(confirmed, contents=confirmed.contents | written)
             cause = Cause(rollback.why, rollback.by, rollback.reason)
-        problems = await self.managed.read(self.config, paths)
+        problems = await self.managed.read(self.config, self.manifests, paths)
         held = await self._guard.hold(
             self.config,
             self.files(),

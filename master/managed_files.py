@@ -5,20 +5,22 @@ sources like all others: hashed, watched, and in the same generation as the conf
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, managed_files
 from master.core.cluster import ClusterConfig, to_text
+from master.core.globs import directory_of, is_glob, select, selects
 from master.core.plan import Source
 from master.source_watch import Look, SourceWatch
 from master.source_writer import SourceWriter
 from master.sources import Sources
 from master.store import Store
 from protocol import durable
-from protocol.messages import FileError
-from protocol.names import ALL, Digest, ManagedPath
+from protocol.errors import Unavailable
+from protocol.messages import FileError, Manifest
+from protocol.names import ALL, Digest, ManagedPath, ScopeName
 
 
 class ManagedFiles:
@@ -30,11 +32,18 @@ class ManagedFiles:
         self._watch = watch
         self._worked_out: tuple[ClusterConfig, Surroundings, Ancillary] | None = None
         self._unwritten: dict[ManagedPath, str] = {}
+        self.hook_faults: tuple[FileError, ...] = ()
+        """What `file_hooks` found wrong."""
 
     @property
     def seen(self) -> Mapping[ManagedPath, Source]:
         """What each managed file held when it was last looked at."""
         return self._watch.seen
+
+    @property
+    def hooks_due(self) -> asyncio.Event:
+        """Set when the file hooks may have something else to say."""
+        return self._watch.hooks_due
 
     def of(self, config: ClusterConfig) -> Ancillary:
         """Return every managed file. Worked out once for what decides it: an edit must not wait for it."""
@@ -44,16 +53,39 @@ class ManagedFiles:
             self._worked_out = known
         return known[2]
 
-    async def read(self, config: ClusterConfig, paths: frozenset[ManagedPath] | None) -> tuple[FileError, ...]:
-        """Bring `seen` up to date where it may differ (None: everywhere); return what is wrong beside the sources."""
-        ancillary = self.of(config)
+    async def expand(
+        self,
+        config: ClusterConfig,
+        manifests: Mapping[ScopeName, Manifest],
+        paths: frozenset[ManagedPath] | None = None,
+    ) -> None:
+        """Look for what the patterns of the list select, if `paths` (None: any) may have to do with one."""
+        patterns = _patterns(config)
+        known = self.surroundings.matches.keys()
+        if not patterns and not known:
+            return
+        if paths is None or patterns != known or any(selects(pattern, path) for pattern in patterns for path in paths):
+            there = await asyncio.to_thread(self._names, {directory_of(pattern) for pattern in patterns})
+            matches, faults = select(config, patterns, *there, manifests.values())
+            if (matches, faults) != (self.surroundings.matches, self.surroundings.pattern_faults):
+                self.surroundings = replace(self.surroundings, matches=matches, pattern_faults=faults)
+
+    async def read(
+        self, config: ClusterConfig, manifests: Mapping[ScopeName, Manifest], paths: frozenset[ManagedPath] | None
+    ) -> tuple[FileError, ...]:
+        """Bring `seen` up to date where it may differ (None: everywhere); return what is wrong beside the sources.
+
+        `manifests` are those published: a file that a pattern selected then is still managed if it has vanished.
+        """
+        await self.expand(config, manifests, paths)
+        ancillary, patterns = self.of(config), _patterns(config)
         mine = [file.path for file in ancillary.files]
         written = await self._write(ancillary.generated)
-        await self._watch.read(mine, None if paths is None else paths | written)
+        await self._watch.read(mine, None if paths is None else paths | written, patterns=patterns)
         if written := await self._write(ancillary.generated):  # someone else has written them, or nobody yet
-            await self._watch.read(mine, written)
+            await self._watch.read(mine, written, patterns=patterns)
         unwritten = [FileError(path=path, scope=ALL, reason=reason) for path, reason in self._unwritten.items()]
-        return (*ancillary.problems, *unwritten)
+        return (*ancillary.problems, *unwritten, *self.hook_faults)
 
     async def foresee(
         self, before: ClusterConfig, after: ClusterConfig
@@ -75,6 +107,10 @@ class ManagedFiles:
         """Return who can put older contents back into the sources."""
         return SourceWriter(state_dir, store, self._sources)
 
+    async def glance(self, path: ManagedPath) -> Source:
+        """Return what is at a path on the master, managed or not, without reading it."""
+        return await self._watch.glance(path)
+
     def forget(self, digest: Digest | None = None) -> frozenset[ManagedPath]:
         """Have contents (None: all of them) read afresh next time; return their paths."""
         return self._watch.forget(digest)
@@ -83,11 +119,25 @@ class ManagedFiles:
         """Call `look` whenever a source may have changed, until cancelled."""
         await self._watch.run(look)
 
+    def _names(self, directories: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return the names of the regular files in each directory, and why those of others cannot be known."""
+        names, unreadable = {}, {}
+        for directory in directories:
+            try:
+                names[directory] = self._sources.names(directory)
+            except Unavailable as error:
+                unreadable[directory] = str(error)
+        return names, unreadable
+
     async def _write(self, generated: Mapping[ManagedPath, Generated]) -> frozenset[ManagedPath]:
         """Write those generated files that were seen to hold something else; return them."""
         due = {path: file for path, file in generated.items() if path in self.seen and not file.is_in(self.seen[path])}
         self._unwritten = await asyncio.to_thread(_write_all, self._sources, due) if due else {}
         return frozenset(due)
+
+
+def _patterns(config: ClusterConfig) -> frozenset[ManagedPath]:
+    return frozenset(file.path for file in config.cluster.ancillary_files if is_glob(file.path))
 
 
 def _write_all(sources: Sources, files: Mapping[ManagedPath, Generated]) -> dict[ManagedPath, str]:

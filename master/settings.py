@@ -36,6 +36,10 @@ class MasterSettings:
     state_dir: Path = Path("/var/lib/gnt-mesh/master")
     config_data: Path = CONFIG_DATA
     """As a managed path, below `root`."""
+    file_hooks_dir: Path = Path("/etc/gnt-mesh/file-hooks.d")
+    """Executables that say which files there are, as a managed path: below `root`."""
+    file_hook_timeout_s: float = 10.0
+    file_hook_output_bytes_max: int = 1024 * 1024
     watch_step_ms: int = 5
     """A source counts as changed once this long passed without another change."""
     watch_debounce_ms: int = 100
@@ -60,10 +64,11 @@ class MasterSettings:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and value <= 0:
                 raise ValueError(f"{field.name} is {value}, but has to be positive")
-        try:
-            managed_path(str(self.config_data))
-        except ValueError as error:
-            raise ValueError(f"config_data: {error}") from error
+        for name in ("config_data", "file_hooks_dir"):
+            try:
+                managed_path(str(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ CLOCK_STEP_NS: Final = 10_000_000
 RACY_NS: Final = 50_000_000
 """The content of a file that changed less than this before is read again next time, to be on the safe side."""
 
+IS_A_LINK: Final = "is a symbolic link on the master; manage the file it points to"
 BEING_WRITTEN: Final = "is being written on the master"
 
 
@@ -94,12 +95,34 @@ class Sources:
     def directories(self, paths: Iterable[ManagedPath]) -> set[Path]:
         """Return the directories to watch: each path's own, or the nearest one that exists."""
         found = set()
-        for path in paths:
-            directory = self.real(path).parent
-            while not directory.is_dir() and directory != directory.parent:
-                directory = directory.parent
-            found.add(directory)
+        for directory in {self.real(path).parent for path in paths}:
+            nearest = directory
+            while not nearest.is_dir() and nearest != nearest.parent:
+                nearest = nearest.parent
+            found.add(nearest)
         return found
+
+    def glance(self, path: ManagedPath) -> Source:
+        """Return what is at a path without reading it: of a file that is fit to be shipped nothing but that."""
+        try:
+            status = os.lstat(self.real(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return Source("absent")
+        except OSError as error:
+            return Source("unusable", reason=_why_not_opened(error))
+        if stat.S_ISLNK(status.st_mode):
+            return Source("unusable", reason=IS_A_LINK)
+        return self._unfit(status) or Source("ready", size_bytes=status.st_size)
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of the regular files in a managed directory; links are none. Without it there are none."""
+        try:
+            with os.scandir(self.real(ManagedPath(directory))) as entries:
+                return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise Unavailable(f"{directory} cannot be read on the master: {error.strerror}") from error
 
     def _read(self, path: ManagedPath) -> Source:
         try:
@@ -118,10 +141,8 @@ class Sources:
 
     def _read_open(self, path: ManagedPath, fd: int) -> Source:
         before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            return Source("unusable", reason="is not a regular file on the master")
-        if before.st_size > self._size_bytes_max:
-            return Source("unusable", reason=f"has {before.st_size} bytes, limit {self._size_bytes_max}")
+        if unfit := self._unfit(before):
+            return unfit
         seen = self._seen.get(path)
         if seen and seen[0] == Fingerprint.of(before) and self._is_stored(seen[1]):
             return seen[1]
@@ -142,6 +163,13 @@ class Sources:
         )
         self._note(path, after, source)
         return source
+
+    def _unfit(self, status: os.stat_result) -> Source | None:
+        if not stat.S_ISREG(status.st_mode):
+            return Source("unusable", reason=f"is not a regular file on the master but {_kind(status)}")
+        if status.st_size > self._size_bytes_max:
+            return Source("unusable", reason=f"has {status.st_size} bytes, limit {self._size_bytes_max}")
+        return None
 
     def _let_the_clock_step(self, status: os.stat_result) -> None:
         """Wait until a change that comes from now on has another time than the last one."""
@@ -206,9 +234,17 @@ def _has_writer(fd: int) -> bool:
     return False
 
 
+def _kind(status: os.stat_result) -> str:
+    if stat.S_ISDIR(status.st_mode):
+        return "a directory"
+    if stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        return "a device"
+    return "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket"
+
+
 def _why_not_opened(error: OSError) -> str:
     if error.errno == errno.ELOOP:
-        return "is a symbolic link on the master; manage the file it points to"
+        return IS_A_LINK
     if error.errno == errno.ENXIO:
         return "is not a regular file on the master"
     return f"cannot be read on the master: {error.strerror}"

@@ -11,8 +11,16 @@ AGENT_SETTINGS: Final = Path("/etc/gnt-mesh/agent.toml")
 
 ALLOWED_PATHS: Final = ("/etc", "/var/lib/ganeti", "/usr/local", "/opt", "/srv")
 
-PROTECTED_PATHS: Final = ("/etc/gnt-mesh", "/var/lib/gnt-mesh")
-"""The mesh's own keys, settings and records: never written on the master's word, whatever is allowed."""
+PROTECTED_PATHS: Final = (
+    "/etc/gnt-mesh",
+    "/var/lib/gnt-mesh",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+)
+"""The mesh's own keys, settings and records, and this machine's accounts: never written on the master's word, whatever
+is allowed."""
 
 
 NO_TETHER: Final = Path()

@@ -16,3 +16,4 @@ class ClusterModify(ChangeRequest):
     """By hypervisor, as written on a command line; None forgets a parameter. Those not named stay."""
     modify_etc_hosts: bool | None = None
     use_external_mip_script: bool | None = None
+    file_hooks: bool | None = None

@@ -240,6 +240,10 @@ class FileInfo:
     """Of a secret, what everybody may see of it: not its digest, and only the class of its size."""
     error: str
     secret: bool = False
+    rule: str = ""
+    """`cluster`, `hypervisor`, `list`, `hook` or `pattern`."""
+    reason: str = ""
+    """Why it is managed, as the end of a sentence that begins with "because"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +305,7 @@ class ClusterInfo:
     hvparams: dict[str, dict[str, str | int | float | bool | None]]
     modify_etc_hosts: bool
     use_external_mip_script: bool
+    file_hooks: bool
     serial_no: int
     nodes: int
     master_candidates: tuple[str, ...]

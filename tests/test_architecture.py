@@ -20,9 +20,20 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
 PURE = frozenset(
-    {"abc", "base64", "binascii", "bisect", "collections", "collections.abc", "contextlib", "dataclasses", "enum"}
-    | {"functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "textwrap", "types"}
-    | {"typing", "urllib.parse"}
+    {
+        "abc",
+        "base64",
+        "binascii",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "fnmatch",
+    }
+    | {"functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "textwrap"}
+    | {"types", "typing", "urllib.parse"}
 )
 """What of the standard library neither blocks nor differs between two runs."""
 
@@ -50,6 +61,7 @@ WIRE = (
     "job_messages",
     "operator_job_messages",
     "cluster_messages",
+    "file_messages",
     "operator_messages",
     "operator_os_messages",
     "instance_messages",

@@ -1,8 +1,4 @@
-"""The founding text (the Ganeti 2.1 design), Redistribute Config: one test per promise that is kept by now.
-
-Still to come, each with its test: what every enabled hypervisor asks for, and the hook that
-calculates the list.
-"""
+"""The founding text (the Ganeti 2.1 design), Redistribute Config: one test per promise that is kept by now."""
 
 import ast
 
@@ -172,3 +168,64 @@ def test_a_candidate_that_is_promoted_to_keep_the_pool_full_gets_them_too() -> N
 
     assert RAPI_PEM not in files_of(story, "node2")
     assert RAPI_PEM in files_of(story, "node3")
+
+
+VIF_BRIDGE = "/etc/xen/scripts/vif-bridge"
+VNC_PASSWORD = "/etc/ganeti/vnc-cluster-password"
+
+
+def test_the_vnc_passwords_are_kept_in_sync_for_xen_hvm_and_kvm_alike() -> None:
+    """Redistribute Config, Current State: "to allow xen-hvm and kvm to use an equal system", and shipped again later.
+
+    Not "once, during node add": a password that changes must not depend on where an instance is migrated to.
+    """
+    for hypervisor in ("xen-hvm", "kvm"):
+        story = a_story(f"enable {hypervisor}", f"edit {VNC_PASSWORD} old 0600")
+        assert files_of(story, "node3") == {VNC_PASSWORD: "'old'"}
+
+        story.do(f"edit {VNC_PASSWORD} new 0600")
+
+        assert files_of(story, "node3") == {VNC_PASSWORD: "'new'"}
+        assert f"{VNC_PASSWORD} 0600 'new'" in story.do("show node2")
+
+
+def test_every_enabled_hypervisor_is_asked_and_no_other() -> None:
+    """Redistribute Config, Proposed changes: "to call every enabled hypervisor asking for a list of […] files"."""
+    story = a_story(f"edit {VIF_BRIDGE} script 0755", "enable fake")
+    assert files_of(story, "node3") == {}
+
+    story.do("enable kvm xen-pvm")
+
+    assert files_of(story, "node3") == {VIF_BRIDGE: "'script'"}
+    story.do("enable kvm")
+    assert files_of(story, "node3") == {}
+
+
+def test_files_of_a_hypervisor_are_for_nodes_that_can_run_instances() -> None:
+    """Redistribute Config, Current State: "hypervisor specific" files; the rest is SetNodeParams' shared code."""
+    story = a_story(f"edit {VIF_BRIDGE} script 0755", "enable xen-pvm", "node modify node3 --vm-capable no")
+    assert VIF_BRIDGE in files_of(story, "node2")
+    assert files_of(story, "node3") == {}
+
+    story.do("node modify node3 --vm-capable yes")
+
+    assert files_of(story, "node3") == {VIF_BRIDGE: "'script'"}
+
+
+def test_a_hook_calculates_the_list() -> None:
+    """Redistribute Config, Proposed changes: "or a hook to calculate them", with "a way to specify" the scope."""
+    story = a_story("edit /etc/site.conf site", "edit /etc/site.key key")
+
+    story.do("hook site prints /etc/site.conf all /etc/site.key master-candidates")
+
+    assert files_of(story, "node3") == {"/etc/site.conf": "'site'"}
+    assert files_of(story, "node2").items() >= {"/etc/site.conf": "'site'", "/etc/site.key": "'key'"}.items()
+
+
+def test_network_scripts_can_be_listed_by_one_pattern() -> None:
+    """Redistribute Config, Current State: "the network scripts to all nodes", however many there are."""
+    story = a_story("edit /etc/xen/scripts/vif-a a 0755", "enable fake", "file add /etc/xen/scripts/* all")
+
+    story.do("edit /etc/xen/scripts/vif-b b 0755")
+
+    assert files_of(story, "node3") == {"/etc/xen/scripts/vif-a": "'a'", "/etc/xen/scripts/vif-b": "'b'"}

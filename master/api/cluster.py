@@ -88,6 +88,7 @@ class ClusterVerbs:
             hvparams=config.cluster.hvparams,
             modify_etc_hosts=config.cluster.modify_etc_hosts,
             use_external_mip_script=config.cluster.use_external_mip_script,
+            file_hooks=config.cluster.file_hooks,
             serial_no=config.serial_no,
             nodes=len(config.nodes),
             master_candidates=tuple(node.name for node in config.sorted_nodes() if node.master_candidate),

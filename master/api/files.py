@@ -1,8 +1,9 @@
 """Managed files: add, list, modify, remove."""
 
 from master.api import goals
-from master.core import operations
+from master.core import file_list, operations
 from master.core.ancillary import ManagedFile
+from master.core.globs import is_glob
 from master.daemon import MasterDaemon
 from master.outcome import Outcome
 from protocol import operator_messages as op
@@ -16,6 +17,7 @@ class FileVerbs:
     """`file …`."""
 
     def __init__(self, daemon: MasterDaemon) -> None:
+        self._daemon = daemon
         self._desired = daemon.desired
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
@@ -27,6 +29,7 @@ class FileVerbs:
         }
 
     async def add(self, request: op.FileAdd) -> op.Changed:
+        await self._check_source(request.path)
         outcome = await self._desired.change(
             lambda config, now: operations.add_file(config, request, surroundings=self._desired.surroundings, now=now),
             request,
@@ -59,10 +62,22 @@ class FileVerbs:
         return outcome.answer([f"{request.path} modified.", *_problem_lines(outcome, request.path)])
 
     async def remove(self, request: op.FileRemove) -> op.Changed:
-        files = [file for file in self._desired.files() if file.path == request.path]
+        hook = self._daemon.file_hooks.named(request.path)
+        if hook:
+            return await self._forget(hook, request)
+        desired = self._desired
+        files = [file for file in desired.files() if file.path == request.path]
         scopes = {file.scope for file in files}
-        outcome = await self._desired.change(
-            lambda config, now: operations.remove_file(config, request, now=now),
+        vanished = {path for path, source in desired.managed.seen.items() if source.kind == "absent"}
+        outcome = await desired.change(
+            lambda config, now: operations.remove_file(
+                config,
+                request,
+                selected=desired.surroundings.matches,
+                vanished=vanished,
+                generation=desired.store.generation,
+                now=now,
+            ),
             request,
             why=f"file remove {request.path}",
         )
@@ -70,6 +85,20 @@ class FileVerbs:
         kept = "each keeps a dated backup" if is_kept else "no copy is kept"
         done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
         return outcome.answer([done], goal=goals.of_scopes(outcome.goal, set(scopes)))
+
+    async def _check_source(self, path: str) -> None:
+        """What lies on the master now and cannot be shipped is not put on the list: a directory, a device, a link."""
+        if not is_glob(path):
+            source = await self._desired.managed.glance(operations.checked_path(path))
+            if source.kind == "unusable":
+                raise Refused(f"{path} {source.reason}")
+
+    async def _forget(self, hook: str, request: op.FileRemove) -> op.Changed:
+        outcome = await self._desired.change(
+            lambda config, now: file_list.forget_hook(config, hook, now=now), request, why=f"file remove {request.path}"
+        )
+        done = f"What the file hook {hook} has named is no longer managed. As long as it is there it is asked again."
+        return outcome.answer([done])
 
     def _file_info(self, file: ManagedFile, published: FileEntry | None) -> op.FileInfo:
         return op.FileInfo(
@@ -79,6 +108,8 @@ class FileVerbs:
             allow_empty=file.allow_empty,
             builtin=file.is_builtin,
             secret=file.secret or is_secret(file.scope),
+            rule=file.rule,
+            reason=file.reason,
             published=published,
             error=" ".join(problem.reason for problem in self._desired.problems if problem.path == file.path),
         )

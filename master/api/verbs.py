@@ -9,6 +9,7 @@ from typing import Protocol
 
 from master.api.access import AccessVerbs, AuditVerbs
 from master.api.cluster import ClusterVerbs
+from master.api.explain import ExplainVerbs
 from master.api.files import FileVerbs
 from master.api.groups import GroupVerbs
 from master.api.history import HistoryVerbs
@@ -50,6 +51,7 @@ def handlers(daemon: MasterDaemon, audit_log: AuditLog, *, version: str) -> Hand
         AuditVerbs(audit_log),
         JoinVerbs(daemon, door),
         KeyVerbs(daemon),
+        ExplainVerbs(daemon),
     )
     return {
         verb: (request, guarded(daemon, verb, handler))

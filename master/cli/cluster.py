@@ -56,6 +56,7 @@ def info(as_json: bool) -> None:
                 *_hvparams(answer),
                 ("Manages /etc/hosts", yes(answer.modify_etc_hosts)),
                 ("Own master IP script", yes(answer.use_external_mip_script)),
+                ("File hooks are asked", yes(answer.file_hooks)),
                 ("Nodes", str(answer.nodes)),
                 ("Node groups", ", ".join(answer.groups) or "-"),
                 ("Managed files", str(answer.files)),
@@ -82,6 +83,7 @@ def info(as_json: bool) -> None:
 )
 @options.yes_no_option("--modify-etc-hosts", help="Whether the master's /etc/hosts is the one of all nodes.")
 @options.yes_no_option("--use-external-mip-script", help="Whether the script for the master's address is your own.")
+@options.yes_no_option("--file-hooks", help="Whether the file hooks are asked, and what they have named counts.")
 @options.waiting_options(default=True)
 def modify(
     candidate_pool_size: int | None,
@@ -89,6 +91,7 @@ def modify(
     hvparams: tuple[tuple[str, dict[str, str | None]], ...],
     modify_etc_hosts: bool | None,
     use_external_mip_script: bool | None,
+    file_hooks: bool | None,
     wait: bool,
     timeout: float,
     as_json: bool,
@@ -112,6 +115,7 @@ def modify(
         hvparams=parameters,
         modify_etc_hosts=modify_etc_hosts,
         use_external_mip_script=use_external_mip_script,
+        file_hooks=file_hooks,
     )
     if request == ClusterModify():
         raise click.UsageError("nothing to modify: give at least one setting", click.get_current_context())

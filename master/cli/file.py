@@ -8,6 +8,7 @@ import click
 from master.cli import options
 from master.cli.change import change
 from master.cli.connect import ask
+from master.cli.explain import explain
 from master.cli.formats import mode, size, yes
 from master.cli.history import confirm, diff, log, rollback
 from master.cli.lazy import MeshCommand, MeshGroup
@@ -138,6 +139,7 @@ file.add_command(log)
 file.add_command(diff)
 file.add_command(rollback)
 file.add_command(confirm)
+file.add_command(explain)
 
 
 def _show_details(files: Sequence[FileInfo]) -> None:
@@ -176,7 +178,7 @@ def _facts(file: FileInfo) -> "list[tuple[str, Cell]]":
         ("Optional", yes(file.optional)),
         ("Allow empty", yes(file.allow_empty)),
         ("Secret", yes(file.secret)),
-        ("Managed because", "the cluster needs it" if file.builtin else "an operator added it"),
+        ("Managed because", file.reason),
         ("State", _state(file)),
     ]
     if entry is not None:

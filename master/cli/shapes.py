@@ -67,6 +67,7 @@ def cluster_shape(info: ClusterInfo) -> Json:
         "hvparams": {hypervisor: dict(values) for hypervisor, values in info.hvparams.items()},
         "modify_etc_hosts": info.modify_etc_hosts,
         "use_external_mip_script": info.use_external_mip_script,
+        "file_hooks": info.file_hooks,
         "master_candidates": list(info.master_candidates),
         "nodes": info.nodes,
         "groups": list(info.groups),
@@ -92,6 +93,8 @@ def file_shape(file: FileInfo) -> Json:
         "allow_empty": file.allow_empty,
         "secret": file.secret,
         "builtin": file.builtin,
+        "rule": file.rule,
+        "reason": file.reason,
         "published": _entry(file.published) if file.published else None,
         "error": file.error,
     }

@@ -1,17 +1,20 @@
 """Which files are managed, in which scope, and why: the one answer behind every manifest and `file explain`.
 
-The design text, Redistribute Config: the files of the cluster itself, what every enabled hypervisor asks for, and the
-administrator's list. A file is in one scope; who claims it first in that order has it.
+The design text, Redistribute Config: the files of the cluster itself, what every enabled hypervisor asks for, the
+administrator's list, and the hooks that calculate one. A file is in one scope; who claims it first in that order has
+it, and a pattern of the list takes what nobody names.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from master.core import ssconf
 from master.core.cluster import AncillaryFile, ClusterConfig
+from master.core.globs import is_glob
 from master.core.hypervisors import Hypervisor
+from master.core.never_shipped import why_never_shipped
 from master.core.plan import Source
 from protocol.errors import Refused
 from protocol.messages import REASON_CHARS_MAX, FileError
@@ -32,14 +35,22 @@ CLUSTER_FILES: Final[Mapping[str, tuple[ScopeName, str]]] = {
 all nodes. It has `rapi_users`, Ganeti since 2.4 `rapi/users`."""
 
 
+Rule = Literal["cluster", "hypervisor", "list", "hook", "pattern"]
+"""Who asks for a file, the first of them first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagedFile(AncillaryFile):
     """A file that is kept equal on every node of its scope, and why that is so."""
 
+    rule: Rule
     reason: str
     """The end of a sentence that begins with "because"."""
-    is_builtin: bool = False
-    """The cluster or a hypervisor needs it: no operator has put it on a list."""
+
+    @property
+    def is_builtin(self) -> bool:
+        """The cluster or a hypervisor needs it: no operator has put it on a list."""
+        return self.rule in ("cluster", "hypervisor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +62,9 @@ class Surroundings:
     """Every hypervisor there is, by name: Ganeti's own and those plugged in."""
     release: str
     """Of gnt-mesh; it is the ssconf value release_version."""
+    matches: Mapping[ManagedPath, frozenset[ManagedPath]] = field(default_factory=dict)
+    """By pattern of the list, what it selects."""
+    pattern_faults: Mapping[ManagedPath, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +98,21 @@ def managed_files(config: ClusterConfig, surroundings: Surroundings) -> Ancillar
     """Return what is to be kept, where; a second claim for another scope is a problem, and changes nothing."""
     found: dict[ManagedPath, ManagedFile] = {}
     generated, faults = _ssconf(config, surroundings)
-    problems = [*faults, *_hypervisor_problems(config, surroundings)]
+    problems = [*faults, *_hypervisor_problems(config, surroundings), *_pattern_problems(config, surroundings)]
     for claim in _claims(config, surroundings):
+        never = why_never_shipped(claim.path)
+        if never:
+            if claim.rule != "pattern":  # a pattern means what may travel
+                problems.append(_problem(claim.path, claim.scope, f"is never shipped, whoever names it: {never}"))
+            continue
         first = found.setdefault(claim.path, claim)
         if first.scope != claim.scope:
-            problems.append(_problem(claim.path, claim.scope, _conflict(first, claim)))
-        elif first is not claim and not claim.is_builtin:
-            found[claim.path] = replace(first, optional=claim.optional, allow_empty=claim.allow_empty)
+            if claim.rule != "pattern" or first.rule == "pattern":  # one that names the file beats one that selects it
+                problems.append(_problem(claim.path, claim.scope, _conflict(first, claim)))
+        elif first is not claim and claim.rule == "list":
+            found[claim.path] = replace(
+                first, optional=claim.optional, allow_empty=claim.allow_empty, secret=claim.secret
+            )
     return Ancillary(tuple(sorted(found.values(), key=lambda file: file.path)), tuple(problems), generated)
 
 
@@ -99,6 +121,8 @@ def check_change(before: ClusterConfig, after: ClusterConfig, surroundings: Surr
 
     What was wrong before does not stand in the way of another change.
     """
+    if before is after:
+        return
     old = managed_files(before, surroundings).problems
     for problem in managed_files(after, surroundings).problems:
         if problem not in old:
@@ -116,27 +140,60 @@ def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[Manag
     yield from _ssconf_files(config, surroundings)
     for hypervisor in _enabled(config, surroundings):
         yield from _hypervisor_files(config, hypervisor)
+    yield from _listed_files(config)
+    yield from _hook_files(config)
+    yield from _selected_files(config, surroundings)
+
+
+def _listed_files(config: ClusterConfig) -> Iterator[ManagedFile]:
     for file in config.cluster.ancillary_files:
-        yield ManagedFile(
-            path=file.path,
-            scope=file.scope,
-            optional=file.optional,
-            allow_empty=file.allow_empty,
-            secret=file.secret,
-            reason="it is on the administrator's list",
-        )
+        if not is_glob(file.path):
+            yield _claim(file, file.path, "list", "it is on the administrator's list")
+
+
+def _hook_files(config: ClusterConfig) -> Iterator[ManagedFile]:
+    if config.cluster.file_hooks:
+        for name, files in sorted(config.cluster.hook_files.items()):
+            for file in files:
+                yield _claim(file, file.path, "hook", f"the file hook {name} names it")
+
+
+def _selected_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
+    for file in config.cluster.ancillary_files:
+        for path in sorted(surroundings.matches.get(file.path, ())):
+            yield _claim(replace(file, optional=True), path, "pattern", f"{file.path} on the list selects it")
+
+
+def _pattern_problems(config: ClusterConfig, surroundings: Surroundings) -> Iterator[FileError]:
+    for file in config.cluster.ancillary_files:
+        if file.path in surroundings.pattern_faults:
+            yield _problem(file.path, file.scope, surroundings.pattern_faults[file.path])
+        elif is_glob(file.path) and not file.optional and not surroundings.matches.get(file.path):
+            yield _problem(file.path, file.scope, "selects no file on the master, so there is nothing to ship yet")
+
+
+def _claim(file: AncillaryFile, path: ManagedPath, rule: Rule, reason: str) -> ManagedFile:
+    return ManagedFile(
+        path=path,
+        scope=file.scope,
+        optional=file.optional,
+        allow_empty=file.allow_empty,
+        secret=file.secret,
+        rule=rule,
+        reason=reason,
+    )
 
 
 def _cluster_files(config: ClusterConfig, config_data: ManagedPath) -> Iterator[ManagedFile]:
     because = "it is the cluster config, from which a candidate becomes master"
-    yield ManagedFile(path=config_data, scope=MASTER_CANDIDATES, reason=because, is_builtin=True)
+    yield ManagedFile(path=config_data, scope=MASTER_CANDIDATES, rule="cluster", reason=because)
     beside = (config.cluster.ganeti_config_data or config_data).rpartition("/")[0]
     for name, (scope, reason) in CLUSTER_FILES.items():
-        yield _optional(ManagedPath(f"{beside}/{name}"), scope, reason)
+        yield _optional(ManagedPath(f"{beside}/{name}"), scope, "cluster", reason)
     if config.cluster.modify_etc_hosts:
-        yield _optional(ETC_HOSTS, ALL, "modify_etc_hosts is on")
+        yield _optional(ETC_HOSTS, ALL, "cluster", "modify_etc_hosts is on")
     if config.cluster.use_external_mip_script:
-        yield _optional(MASTER_IP_SCRIPT, ALL, "use_external_mip_script is on")
+        yield _optional(MASTER_IP_SCRIPT, ALL, "cluster", "use_external_mip_script is on")
 
 
 def _ssconf_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator[ManagedFile]:
@@ -147,8 +204,8 @@ def _ssconf_files(config: ClusterConfig, surroundings: Surroundings) -> Iterator
             path=_ssconf_path(surroundings, key),
             scope=ALL,
             allow_empty=True,
+            rule="cluster",
             reason=f"it tells every node the cluster's {key}",
-            is_builtin=True,
         )
 
 
@@ -173,7 +230,7 @@ def _hypervisor_files(config: ClusterConfig, hypervisor: Hypervisor) -> Iterator
     except ValueError:
         wanted = dict(hypervisor.files_wanted({}))  # `_hypervisor_problems` says what is wrong
     for path, reason in wanted.items():
-        yield _optional(path, VM_CAPABLE, reason)
+        yield _optional(path, VM_CAPABLE, "hypervisor", reason)
 
 
 def _hypervisor_problems(config: ClusterConfig, surroundings: Surroundings) -> Iterator[FileError]:
@@ -193,8 +250,8 @@ def _enabled(config: ClusterConfig, surroundings: Surroundings) -> list[Hypervis
     return [known[name] for name in config.cluster.enabled_hypervisors if name in known]
 
 
-def _optional(path: ManagedPath, scope: ScopeName, reason: str) -> ManagedFile:
-    return ManagedFile(path=path, scope=scope, optional=True, reason=reason, is_builtin=True)
+def _optional(path: ManagedPath, scope: ScopeName, rule: Rule, reason: str) -> ManagedFile:
+    return ManagedFile(path=path, scope=scope, optional=True, rule=rule, reason=reason)
 
 
 def _problem(path: str, scope: ScopeName, reason: str) -> FileError:

@@ -114,6 +114,8 @@ class WithdrawnFile:
     path: ManagedPath
     scope: ScopeName
     purge: bool = False
+    generation: int = 0
+    """The last one before: a file that a pattern selects again later is not meant."""
 
     def __post_init__(self) -> None:
         managed_path(self.path)
@@ -142,6 +144,11 @@ class Cluster:
     """Where on the master's node the config.data of a running Ganeti is that is followed; empty: there is none.
     If it follows, nodes, groups, roles, hypervisors and parameters are Ganeti's, and only that changes them."""
     ancillary_files: tuple[AncillaryFile, ...] = ()
+    """The administrator's list. A path with wildcards stands for every file that it selects on the master."""
+    file_hooks: bool = True
+    """Whether the file hooks are asked, and what they have answered counts."""
+    hook_files: dict[str, tuple[AncillaryFile, ...]] = field(default_factory=dict)
+    """What each file hook answered last. Here it outlives a restart, and a failover."""
     withdrawn_files: tuple[WithdrawnFile, ...] = ()
     access: tuple[Access, ...] = ()
     """Operators and observers; nodes are no access."""
@@ -212,6 +219,11 @@ class ClusterConfig:
             if file.scope not in scopes:
                 reason = f"file {file.path}: scope {file.scope} does not exist"
                 raise Misfit(reason, "cluster", "ancillary_files", index, "scope")
+        for hook, answer in self.cluster.hook_files.items():
+            for index, file in enumerate(answer):
+                if file.scope not in scopes:
+                    reason = f"file {file.path}: scope {file.scope} does not exist"
+                    raise Misfit(reason, "cluster", "hook_files", hook, index, "scope")
 
     @property
     def master(self) -> Node:

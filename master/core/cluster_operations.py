@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from master.core import candidate_pool
 from master.core.cluster import Cluster, ClusterConfig, next_serial, with_cluster
@@ -9,6 +10,14 @@ from master.core.hv_parameters import merged
 from master.core.hypervisors import Hypervisor
 from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
+
+SETTINGS: Final = (
+    "candidate_pool_size",
+    "enabled_hypervisors",
+    "modify_etc_hosts",
+    "use_external_mip_script",
+    "file_hooks",
+)
 
 
 def modify_cluster(
@@ -21,11 +30,7 @@ def modify_cluster(
     for name in (*(request.enabled_hypervisors or ()), *request.hvparams):
         if name not in hypervisors:
             raise Refused(f"hypervisor {name!r} is unknown here; there are {', '.join(sorted(hypervisors))}")
-    given = {
-        key: value
-        for key in ("candidate_pool_size", "enabled_hypervisors", "modify_etc_hosts", "use_external_mip_script")
-        if (value := getattr(request, key)) is not None
-    }
+    given = {key: value for key in SETTINGS if (value := getattr(request, key)) is not None}
     try:
         after = replace(before, **given, hvparams=merged(before.hvparams, request.hvparams))
     except ValueError as error:
@@ -49,7 +54,7 @@ def _asks_for_anything(request: ClusterModify) -> bool:
 
 def cluster_changes(before: Cluster, after: Cluster) -> Iterator[str]:
     """Yield ` - setting -> value` per setting that is not what it was, in the words of `gnt-cluster modify`."""
-    for key in ("candidate_pool_size", "enabled_hypervisors", "modify_etc_hosts", "use_external_mip_script"):
+    for key in SETTINGS:
         value = getattr(after, key)
         if value != getattr(before, key):
             yield f" - {key} -> {','.join(value) if isinstance(value, tuple) else value}"

@@ -4,8 +4,9 @@ Nothing is written here, so a refusal leaves nothing half done. The rules for no
 (ganeti-behaviour a.6) without its known bugs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from master.core import ancillary, candidate_pool
@@ -22,6 +23,8 @@ from master.core.cluster import (
     with_nodes,
 )
 from master.core.instances import check_holds_none
+from master.core.file_list import without_scope
+from master.core.globs import check_glob
 from protocol.errors import Refused
 from protocol.names import (
     ManagedPath,
@@ -45,6 +48,8 @@ from protocol.operator_messages import (
 )
 
 T = TypeVar("T")
+
+NOTHING: Mapping[ManagedPath, Collection[ManagedPath]] = MappingProxyType({})
 
 WITHDRAWN_MAX = 1000
 """How many withdrawn files are remembered; a node that was off for longer still removes them, keeping a backup."""
@@ -135,7 +140,8 @@ def remove_group(config: ClusterConfig, request: GroupRemove, *, now: float) -> 
     if len(config.nodegroups) == 1:
         raise Refused(f"node group {group.name} is the last one; a cluster has at least one")
     left = {uuid: other for uuid, other in config.nodegroups.items() if uuid != group.uuid}
-    return replace(config, nodegroups=left, serial_no=config.serial_no + 1, mtime=now)
+    cluster = without_scope(config.cluster, group_scope(group.name))
+    return replace(config, cluster=cluster, nodegroups=left, serial_no=config.serial_no + 1, mtime=now)
 
 
 def add_file(config: ClusterConfig, request: FileAdd, *, surroundings: Surroundings, now: float) -> ClusterConfig:
@@ -144,6 +150,7 @@ def add_file(config: ClusterConfig, request: FileAdd, *, surroundings: Surroundi
     builtin = ancillary.builtin_file(config, path, surroundings)
     if builtin:
         raise Refused(f"{path} is shipped to {builtin.scope} already, by itself, because {builtin.reason}")
+    _checked(check_glob, path)
     if any(file.path == path for file in config.cluster.ancillary_files):
         scope = _listed(config, path).scope
         raise Refused(f"{path} is on the list already, for scope {scope}; change it with: gnt-mesh file modify {path}")
@@ -173,12 +180,33 @@ def modify_file(config: ClusterConfig, request: FileModify, *, now: float) -> Cl
     return _with_files(config, files, list(config.cluster.withdrawn_files), now)
 
 
-def remove_file(config: ClusterConfig, request: FileRemove, *, now: float) -> ClusterConfig:
-    """Take a file off the list: the nodes of its scope remove it, keeping a backup unless it is to be purged."""
-    file = _listed(config, _checked(managed_path, request.path))
-    withdrawn = WithdrawnFile(path=file.path, scope=file.scope, purge=request.purge)
-    files = [other for other in config.cluster.ancillary_files if other.path != file.path]
-    return _with_files(config, files, [*_not_withdrawn(config, file.path), withdrawn], now)
+def remove_file(
+    config: ClusterConfig,
+    request: FileRemove,
+    *,
+    selected: Mapping[ManagedPath, Collection[ManagedPath]] = NOTHING,
+    vanished: Collection[ManagedPath] = (),
+    generation: int = 0,
+    now: float,
+) -> ClusterConfig:
+    """Take a file off the list: the nodes of its scope remove it, keeping a backup unless it is to be purged.
+
+    With a pattern goes all that it has `selected`. A file in `vanished`, which a pattern selected once and which only
+    the nodes still have, is withdrawn by its own name. `generation` is the last one before.
+    """
+    path = _checked(managed_path, request.path)
+    listed = next((file for file in config.cluster.ancillary_files if file.path == path), None)
+    selecting = [file for file in config.cluster.ancillary_files if path in selected.get(file.path, ())]
+    if not listed and selecting and path not in vanished:
+        raise Refused(f"{path} is selected by {selecting[0].path} on the list: first remove it on the master")
+    file = listed or next(iter(selecting), None) or _listed(config, path)
+    gone = {path, *selected.get(path, ())}
+    withdrawn = [
+        WithdrawnFile(path=one, scope=file.scope, purge=request.purge, generation=generation) for one in sorted(gone)
+    ]
+    files = [other for other in config.cluster.ancillary_files if other.path != path]
+    kept = [other for other in config.cluster.withdrawn_files if other.path not in gone]
+    return _with_files(config, files, [*kept, *withdrawn], now)
 
 
 def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None:
@@ -274,6 +302,11 @@ def _check_key(config: ClusterConfig, key: str, name: str) -> None:
     for node in config.nodes.values():
         if node.public_key == key and node.name != name:
             raise Refused(f"this public key is already the one of node {node.name}")
+
+
+def checked_path(text: str) -> ManagedPath:
+    """Return a path that an operator gave; Refused names the rule it breaks."""
+    return _checked(managed_path, text)
 
 
 def _checked(check: Callable[[str], T], text: str) -> T:

@@ -3,16 +3,21 @@
 The runner is in tests/scenarios/test_scenarios.py; what the commands mean is in their docstrings here.
 """
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from master.core import consequences, guards, operations
-from master.core.ancillary import managed_files
+from master.core.ancillary import Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node, role_letter, to_text, with_cluster
 from master.core.cluster_operations import modify_cluster
+from master.core.explain import explain
+from master.core.file_list import hook_answered
 from master.core.fleet import Fleet
+from master.core.globs import directory_of, is_glob, select
 from master.core.guards import Confirmed
+from master.core.hook_answers import read_answer
 from master.core.hypervisors import BUILT_IN
 from master.core.plan import Source, plan
 from master.publisher import assignment_of
@@ -102,6 +107,9 @@ class Story:
             ("pool",): self._pool,
             ("cluster", "modify"): self._cluster_modify,
             ("why",): self._why,
+            ("enable",): self._enable,
+            ("hook",): self._hook,
+            ("explain",): self._explain,
             ("disk",): self._disk,
         }
         self._add_node(self._config.master)
@@ -165,7 +173,9 @@ class Story:
     def _file_add(self, words: Sequence[str]) -> None:
         """file add PATH SCOPE [--optional]"""
         request = FileAdd(path=words[0], scope=words[1], optional="--optional" in words)
-        self._change(lambda config, now: operations.add_file(config, request, surroundings=SURROUNDINGS, now=now))
+        self._change(
+            lambda config, now: operations.add_file(config, request, surroundings=self._surroundings(config), now=now)
+        )
 
     def _file_modify(self, words: Sequence[str]) -> None:
         """file modify PATH --scope SCOPE [--confirm GUARD] | --allow-empty yes"""
@@ -180,7 +190,13 @@ class Story:
     def _file_remove(self, words: Sequence[str]) -> None:
         """file remove PATH [--purge]"""
         request = FileRemove(path=words[0], purge="--purge" in words)
-        self._change(lambda config, now: operations.remove_file(config, request, now=now))
+        selected = self._surroundings(self._config).matches
+        vanished = {path for paths in selected.values() for path in paths if path not in self._master_disk.files}
+        self._change(
+            lambda config, now: operations.remove_file(
+                config, request, selected=selected, vanished=vanished, generation=self._generation, now=now
+            )
+        )
 
     def _file_confirm(self, words: Sequence[str]) -> None:
         """file confirm PATH: ship what is held back."""
@@ -315,6 +331,31 @@ class Story:
         self._out += consequences.withdrawal_lines(shown, consequences.to_rotate(shown, config_data=CONFIG_DATA))
         self._out += filter(None, [consequences.pool_state(self._config)])
 
+    def _enable(self, words: Sequence[str]) -> None:
+        """enable HYPERVISOR...: these and no others."""
+        request = ClusterModify(enabled_hypervisors=tuple(words))
+        known = SURROUNDINGS.hypervisors
+        self._change(lambda config, now: modify_cluster(config, request, hypervisors=known, now=now))
+
+    def _hook(self, words: Sequence[str]) -> None:
+        """hook NAME prints [PATH SCOPE]...: a file hook is asked; "hook NAME prints nonsense" is one that is broken."""
+        name, _, *said = words
+        lines = [json.dumps({"path": path, "scope": scope}) for path, scope in zip(said[::2], said[1::2], strict=False)]
+        try:
+            files = read_answer("\n".join(lines if len(said) != 1 else said).encode(), self._config)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        if files != self._config.cluster.hook_files.get(name, ()):
+            self._change(lambda config, now: hook_answered(config, name, files, now=now))
+
+    def _explain(self, words: Sequence[str]) -> None:
+        """explain PATH NODE"""
+        path, node = ManagedPath(words[0]), self._config.node(words[1])
+        source, where = _source_of(self._master_disk.here(path)), self._surroundings(self._config)
+        published = [entry for manifest in self._manifests.values() for entry in manifest.files if entry.path == path]
+        entry = published[0] if published else None
+        self._out += explain(self._config, where, path, node, source=source, published=entry).lines
+
     def _disk(self, words: Sequence[str]) -> None:
         """disk NODE full | free"""
         self._nodes[NodeName(words[0])].disk.full = "No space left on device" if words[1] == "full" else ""
@@ -328,7 +369,8 @@ class Story:
     def _change(self, make: Callable[[ClusterConfig, float], ClusterConfig], *, confirm: Sequence[str] = ()) -> None:
         """Decide; publish; assign: in the order of the daemon."""
         after = make(self._config, self._now_s)
-        listed = [managed_files(config, SURROUNDINGS).files for config in (self._config, after)]
+        check_change(self._config, after, self._surroundings(after))
+        listed = [managed_files(config, self._surroundings(config)).files for config in (self._config, after)]
         secrets = {path for manifest in self._secret_manifests for path in manifest}
         found = guards.objections(after, listed[0], listed[1], self._manifests, secrets)
         guards.refuse([one for one in found if one.guard not in confirm])
@@ -362,7 +404,7 @@ class Story:
             self._master_disk.files[path] = found_file(file.content.decode(), mode=file.mode)
 
     def _publish(self, confirmed: Confirmed = guards.NOTHING) -> None:
-        files = managed_files(self._config, SURROUNDINGS).files
+        files = managed_files(self._config, self._surroundings(self._config)).files
         sources = {file.path: _source_of(self._master_disk.here(file.path)) for file in files}
         held = guards.hold(
             self._config,
@@ -400,6 +442,15 @@ class Story:
             and guards.looks_truncated(published[path].size_bytes, source.size_bytes)
             and self._names[published[path].digest].startswith(self._names[source.digest][:-1])
         ]
+
+    def _surroundings(self, config: ClusterConfig) -> Surroundings:
+        """With what the patterns of the list select on the master's disk."""
+        patterns = [file.path for file in config.cluster.ancillary_files if is_glob(file.path)]
+        names: dict[str, list[str]] = {directory_of(pattern): [] for pattern in patterns}
+        for path in self._master_disk.files:
+            names.setdefault(directory_of(path), []).append(path.rpartition("/")[2])
+        matches, faults = select(config, patterns, names, {}, self._manifests.values())
+        return replace(SURROUNDINGS, matches=matches, pattern_faults=faults)
 
     def _ring_scopes(self, only: ScopeName | None = None, *, is_beat: bool = False) -> None:
         for scope, manifest in self._published.items():

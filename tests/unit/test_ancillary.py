@@ -8,7 +8,7 @@ import pytest
 
 from master.core import ssconf
 from master.core.ancillary import Surroundings, check_change, managed_files
-from master.core.cluster import ClusterConfig, Node
+from master.core.cluster import AncillaryFile, ClusterConfig, Node
 from master.core.hypervisors import BUILT_IN, HvValue, Hypervisor
 from protocol.errors import Refused
 from protocol.messages import REASON_CHARS_MAX
@@ -240,3 +240,93 @@ def test_a_change_that_does_not_fit_into_ssconf_is_refused_and_the_key_named() -
         check_change(a_config(), long, SURROUNDINGS)
     assert f"{DATA}/ssconf_hvparams_kvm" not in managed_files(long, SURROUNDINGS).generated
     assert scopes(long)[f"{DATA}/ssconf_hvparams_kvm"] == ALL, "what the nodes have stays"
+
+
+# ---- the list's patterns, and hooks
+
+
+PATTERN = ManagedPath("/etc/site/*")
+
+
+def selecting(*names: str, pattern: ManagedPath = PATTERN) -> Surroundings:
+    return replace(SURROUNDINGS, matches={pattern: frozenset(ManagedPath(f"/etc/site/{name}") for name in names)})
+
+
+def with_hooks(config: ClusterConfig, **answers: list[AncillaryFile]) -> ClusterConfig:
+    files = {name: tuple(files) for name, files in answers.items()}
+    return replace(config, cluster=replace(config.cluster, hook_files=files))
+
+
+def test_what_a_pattern_selects_is_managed_in_its_scope() -> None:
+    config = a_config(files=[a_file(PATTERN, VM_CAPABLE, allow_empty=True)])
+
+    found = {file.path: file for file in managed_files(config, selecting("a", "b")).files if file.rule == "pattern"}
+
+    assert set(found) == {"/etc/site/a", "/etc/site/b"}
+    assert all((file.scope, file.optional, file.allow_empty) == (VM_CAPABLE, True, True) for file in found.values())
+    assert found[ManagedPath("/etc/site/a")].reason == "/etc/site/* on the list selects it"
+    assert PATTERN not in scopes(config, selecting("a"))
+
+
+def test_whoever_names_a_file_has_it_before_a_pattern() -> None:
+    listed = [a_file("/etc/site/a", MASTER_CANDIDATES), a_file(PATTERN)]
+    config = with_hooks(a_config(files=listed), hook=[a_file("/etc/site/b", VM_CAPABLE)])
+
+    found = scopes(config, selecting("a", "b", "c"))
+
+    assert [found[f"/etc/site/{name}"] for name in "abc"] == [MASTER_CANDIDATES, VM_CAPABLE, ALL]
+    assert reasons(config, selecting("a", "b", "c")) == []
+
+
+def test_two_patterns_for_two_scopes_are_a_problem_where_they_meet() -> None:
+    other = ManagedPath("/etc/site/a*")
+    before, after = a_config(files=[a_file(PATTERN)]), a_config(files=[a_file(PATTERN), a_file(other, VM_CAPABLE)])
+    both = replace(SURROUNDINGS, matches={**selecting("a", "b").matches, **selecting("a", pattern=other).matches})
+
+    with pytest.raises(Refused, match=r"/etc/site/a cannot be in two scopes.*/etc/site/a\* on the list selects it"):
+        check_change(before, after, both)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_pattern_that_selects_nothing_is_a_problem_unless_optional(optional: bool) -> None:
+    config = a_config(files=[a_file(PATTERN, optional=optional)])
+
+    assert reasons(config) == (
+        [] if optional else [f"{PATTERN} selects no file on the master, so there is nothing to ship yet"]
+    )
+
+
+def test_what_a_hook_names_is_managed_unless_hooks_are_off() -> None:
+    config = with_hooks(a_config(), site=[a_file("/etc/site/a", VM_CAPABLE, optional=True)])
+
+    (file,) = [file for file in managed_files(config, SURROUNDINGS).files if file.rule == "hook"]
+    assert (file.path, file.scope, file.optional) == ("/etc/site/a", VM_CAPABLE, True)
+    assert file.reason == "the file hook site names it"
+    off = replace(config, cluster=replace(config.cluster, file_hooks=False))
+    assert "/etc/site/a" not in scopes(off)
+
+
+def test_a_hook_cannot_take_a_file_to_another_scope() -> None:
+    config = a_config(files=[a_file("/etc/site/a")])
+
+    for path, owner in (("/etc/site/a", "list"), (CONFIG_DATA, "candidate"), (f"{DATA}/ssconf_node_list", "node_list")):
+        after = with_hooks(config, site=[a_file(path, VM_CAPABLE)])
+        with pytest.raises(Refused, match=f"{path} cannot be in two scopes.*{owner}.*the file hook site names it"):
+            check_change(config, after, SURROUNDINGS)
+    check_change(config, with_hooks(config, site=[a_file("/etc/site/a")]), SURROUNDINGS)
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "/etc/gnt-mesh/agent.nk"])
+def test_what_never_travels_is_refused_to_everybody_but_a_pattern(path: str) -> None:
+    config, listed = a_config(), a_config(files=[a_file(path)])
+    hooked = with_hooks(config, site=[a_file(path)])
+    named = with_hypervisors(config, "kvm", hvparams={"kvm": {"vnc_password_file": path}})
+
+    for after in (listed, hooked, named):
+        with pytest.raises(Refused, match=f"{path} is never shipped, whoever names it"):
+            check_change(config, after, SURROUNDINGS)
+        assert path not in scopes(after)
+    by_pattern = a_config(files=[a_file("/etc/*")])
+    selected = replace(SURROUNDINGS, matches={ManagedPath("/etc/*"): frozenset({ManagedPath(path)})})
+    assert path not in scopes(by_pattern, selected)
+    check_change(config, by_pattern, selected)

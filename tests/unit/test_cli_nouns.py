@@ -132,6 +132,7 @@ def a_file(path: str = "/etc/a b", *, published: bool = True, error: str = "", o
     )  # fmt: skip
     return FileInfo(
         path=ManagedPath(path), scope=ALL, optional=optional, allow_empty=False, builtin=False,
+        rule="list", reason="it is on the administrator's list",
         published=entry if published else None, error=error,
     )  # fmt: skip
 
@@ -170,6 +171,8 @@ def test_file_info_as_text_and_as_json() -> None:
             "allow_empty": False,
             "secret": False,
             "builtin": False,
+            "rule": "list",
+            "reason": "it is on the administrator's list",
             "published": {
                 "generation": 12,
                 "digest": "0" * 64,
@@ -187,7 +190,7 @@ def test_cluster_info_as_text_and_as_json() -> None:
     info = ClusterInfo(
         name="demo", uuid="u", master=NodeName("node1"), epoch=2, candidate_pool_size=10, serial_no=5, nodes=3,
         enabled_hypervisors=("kvm", "xen-pvm"), hvparams={"kvm": {"vnc_tls": True, "acpi": False}},
-        modify_etc_hosts=True, use_external_mip_script=False,
+        modify_etc_hosts=True, use_external_mip_script=False, file_hooks=True,
         master_candidates=("node1",), groups=("default",), files=9, generation=12, history=50,
         master_version="0.1.0", broker_version="2.15.1", ctime=0.0, mtime=0.0,
     )  # fmt: skip

@@ -415,3 +415,28 @@ def test_the_nearest_existing_directory_is_watched(master: Master) -> None:
     paths = [PATH, ManagedPath("/etc/ganeti/deep/er/x"), ManagedPath("/new/x")]
 
     assert master.sources.directories(paths) == {master.file.parent, master.root}
+
+
+def test_a_glance_says_what_is_there_and_stores_nothing(master: Master) -> None:
+    master.file.write_bytes(b"content")
+    (master.file.parent / "link").symlink_to(master.file)
+    (master.file.parent / "directory").mkdir()
+
+    kinds = {
+        name: master.sources.glance(ManagedPath(f"/etc/ganeti/{name}")) for name in ("x", "link", "directory", "no")
+    }
+
+    assert [found.kind for found in kinds.values()] == ["ready", "unusable", "unusable", "absent"]
+    assert kinds["directory"].reason == "is not a regular file on the master but a directory"
+    assert "symbolic link" in kinds["link"].reason
+    assert list(master.blobs.iterdir()) == []
+
+
+def test_names_are_those_of_regular_files_alone(master: Master) -> None:
+    for name in ("a", ".b"):
+        (master.file.parent / name).write_bytes(b"")
+    (master.file.parent / "link").symlink_to("a")
+    (master.file.parent / "directory").mkdir()
+
+    assert sorted(master.sources.names("/etc/ganeti")) == [".b", "a"]
+    assert master.sources.names("/etc/nowhere") == master.sources.names("/etc/ganeti/a") == []
