@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, managed_files
+from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, held_files, managed_files
 from master.core.cluster import ClusterConfig, to_text
 from master.core.globs import directory_of, is_glob, select, selects
 from master.core.plan import Source
@@ -60,6 +60,9 @@ class ManagedFiles:
         paths: frozenset[ManagedPath] | None = None,
     ) -> None:
         """Look for what the patterns of the list select, if `paths` (None: any) may have to do with one."""
+        held = held_files(config, self.surroundings.hypervisors, manifests)
+        if held != self.surroundings.held:
+            self.surroundings = replace(self.surroundings, held=held)
         patterns = _patterns(config)
         known = self.surroundings.matches.keys()
         if not patterns and not known:

@@ -6,7 +6,7 @@ it, and a pattern of the list takes what nobody names.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from master.core.hypervisors import Hypervisor
 from master.core.never_shipped import why_never_shipped
 from master.core.plan import Source
 from protocol.errors import Refused
-from protocol.messages import REASON_CHARS_MAX, FileError
+from protocol.messages import REASON_CHARS_MAX, FileError, Manifest
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, Digest, ManagedPath, ScopeName
 
 ETC_HOSTS: Final = ManagedPath("/etc/hosts")
@@ -65,6 +65,8 @@ class Surroundings:
     matches: Mapping[ManagedPath, frozenset[ManagedPath]] = field(default_factory=dict)
     """By pattern of the list, what it selects."""
     pattern_faults: Mapping[ManagedPath, str] = field(default_factory=dict)
+    held: frozenset[ManagedPath] = frozenset()
+    """What stays where it is, because who asked for it is enabled and not there to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ def managed_files(config: ClusterConfig, surroundings: Surroundings) -> Ancillar
             continue
         first = found.setdefault(claim.path, claim)
         if first.scope != claim.scope:
+            if claim.path in surroundings.held and claim.scope == VM_CAPABLE:
+                continue
             if claim.rule != "pattern" or first.rule == "pattern":  # one that names the file beats one that selects it
                 problems.append(_problem(claim.path, claim.scope, _conflict(first, claim)))
         elif first is not claim and claim.rule == "list":
@@ -129,6 +133,21 @@ def check_change(before: ClusterConfig, after: ClusterConfig, surroundings: Surr
             raise Refused(f"{problem.path} {problem.reason}".lstrip())
 
 
+def held_files(
+    config: ClusterConfig, known: Collection[str], manifests: Mapping[ScopeName, Manifest]
+) -> frozenset[ManagedPath]:
+    """Return the published files that an enabled hypervisor may have asked for which is unknown now.
+
+    A plug-in that a failed upgrade has broken must not take its files from the nodes.
+    """
+    if VM_CAPABLE not in manifests or set(config.cluster.enabled_hypervisors) <= set(known):
+        return frozenset()
+    withdrawn = {file.path: file.generation for file in config.cluster.withdrawn_files}
+    return frozenset(
+        entry.path for entry in manifests[VM_CAPABLE].files if entry.generation > withdrawn.get(entry.path, -1)
+    )
+
+
 def builtin_file(config: ClusterConfig, path: ManagedPath, surroundings: Surroundings) -> ManagedFile | None:
     """Return the file at a path if it is managed without being on a list."""
     claims = _claims(config, surroundings)
@@ -143,6 +162,8 @@ def _claims(config: ClusterConfig, surroundings: Surroundings) -> Iterator[Manag
     yield from _listed_files(config)
     yield from _hook_files(config)
     yield from _selected_files(config, surroundings)
+    for path in sorted(surroundings.held):
+        yield _optional(path, VM_CAPABLE, "hypervisor", "an enabled hypervisor that is unknown now may need it")
 
 
 def _listed_files(config: ClusterConfig) -> Iterator[ManagedFile]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from master.core import ssconf
-from master.core.ancillary import Surroundings, check_change, managed_files
-from master.core.cluster import AncillaryFile, ClusterConfig, Node
+from master.core.ancillary import Surroundings, check_change, held_files, managed_files
+from master.core.cluster import AncillaryFile, ClusterConfig, Node, WithdrawnFile
 from master.core.hypervisors import BUILT_IN, HvValue, Hypervisor
 from protocol.errors import Refused
 from protocol.messages import REASON_CHARS_MAX
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName
-from tests.support.values import CONFIG_DATA, PATH, SURROUNDINGS, a_config, a_file, a_node
+from tests.support.values import CONFIG_DATA, PATH, SURROUNDINGS, a_config, a_file, a_manifest, a_node, an_entry
 
 DATA = "/var/lib/ganeti"
 
@@ -330,3 +330,32 @@ def test_what_never_travels_is_refused_to_everybody_but_a_pattern(path: str) -> 
     selected = replace(SURROUNDINGS, matches={ManagedPath("/etc/*"): frozenset({ManagedPath(path)})})
     assert path not in scopes(by_pattern, selected)
     check_change(config, by_pattern, selected)
+
+
+# ---- a hypervisor that is enabled and unknown
+
+
+def test_a_plug_in_that_is_gone_takes_nothing_from_the_nodes() -> None:
+    config = with_hypervisors(a_config(), "kvm", "bhyve")
+    published = {VM_CAPABLE: a_manifest(an_entry("/etc/bhyve.conf"), scope=VM_CAPABLE)}
+
+    held = held_files(config, SURROUNDINGS.hypervisors, published)
+
+    assert held == {"/etc/bhyve.conf"}
+    assert scopes(config, replace(SURROUNDINGS, held=held))["/etc/bhyve.conf"] == VM_CAPABLE
+    assert reasons(config, replace(SURROUNDINGS, held=held)) == [
+        "hypervisor bhyve is unknown; there are chroot, fake, kvm, lxc, xen-hvm, xen-pvm"
+    ]
+
+
+def test_what_is_held_gives_way_to_an_operator() -> None:
+    published = {VM_CAPABLE: a_manifest(an_entry("/etc/x", generation=3), scope=VM_CAPABLE)}
+    moved = with_hypervisors(a_config(files=[a_file("/etc/x", ALL)]), "bhyve")
+    removed = with_hypervisors(
+        a_config(withdrawn=[WithdrawnFile(path=ManagedPath("/etc/x"), scope=VM_CAPABLE, generation=3)]), "bhyve"
+    )
+    held = replace(SURROUNDINGS, held=held_files(moved, SURROUNDINGS.hypervisors, published))
+
+    assert (scopes(moved, held)["/etc/x"], len(reasons(moved, held))) == (ALL, 1)
+    assert held_files(removed, SURROUNDINGS.hypervisors, published) == frozenset()
+    assert held_files(with_hypervisors(a_config(), "kvm"), SURROUNDINGS.hypervisors, published) == frozenset()
