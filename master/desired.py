@@ -15,7 +15,6 @@ from master import members, rollbacks
 from master.core import guards
 from master.core.ancillary import ManagedFile, Surroundings, check_change, managed_files
 from master.core.cluster import ClusterConfig, Node, with_nodes
-from master.core.file_list import sees_a_difference
 from master.core.fleet import Fleet
 from master.core.guards import Confirmed
 from master.core.history import Generation, secrets, snapshot
@@ -91,8 +90,7 @@ class Desired:
         async with self.lock:
             before, published = self.config, dict(self.manifests)
             after = make(before, time.time())
-            if after.cluster is not before.cluster:
-                await self.managed.expand(after, self.manifests)
+            await self.managed.expand(after, self.manifests)
             check_change(before, after, self.surroundings)
             listed = self.files(), managed_files(after, self.surroundings).files
             found = guards.objections(after, *listed, self.manifests, self._secrets())
@@ -110,8 +108,7 @@ class Desired:
                 await self._carry(before, after, touched, Cause.of(why, request), confirmed, renewed)
             except Unavailable as error:
                 self.note_bus_failure("carrying a change", error)
-            if sees_a_difference(before, after):
-                self.managed.hooks_due.set()
+            self.managed.note_change(before, after)
             self._progress.note()
             goal = self.goal_now(serials={node.name: node.serial_no for node in touched})
             return Outcome(before, after, published, goal, self.problems)

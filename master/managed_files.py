@@ -11,6 +11,7 @@ from pathlib import Path
 
 from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, held_files, managed_files
 from master.core.cluster import ClusterConfig, to_text
+from master.core.file_list import sees_a_difference
 from master.core.globs import directory_of, is_glob, select, selects
 from master.core.plan import Source
 from master.source_watch import Look, SourceWatch
@@ -109,6 +110,11 @@ class ManagedFiles:
     def writer(self, state_dir: Path, store: Store) -> SourceWriter:
         """Return who can put older contents back into the sources."""
         return SourceWriter(state_dir, store, self._sources)
+
+    def note_change(self, before: ClusterConfig, after: ClusterConfig) -> None:
+        """Have the file hooks asked if they see another cluster now."""
+        if sees_a_difference(before, after):
+            self.hooks_due.set()
 
     async def glance(self, path: ManagedPath) -> Source:
         """Return what is at a path on the master, managed or not, without reading it."""

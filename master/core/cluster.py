@@ -11,7 +11,7 @@ import msgspec
 
 from master.core.damage import Misfit, at_keys, duplicates, locate, unknown
 from master.core.grants import Access, JoinGrant
-from master.core.hypervisors import HvValue, hypervisor_name, parameter_name
+from master.core.hypervisors import HvValue, check_hypervisors
 from master.core.instance import Instance, check_instances, check_osparams, instance_of
 from protocol.errors import Refused
 from protocol.names import (
@@ -163,15 +163,7 @@ class Cluster:
             raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1")
         if not self.cluster_name or len(self.cluster_name) > 255:
             raise ValueError("cluster_name: 1 to 255 characters")
-        if not self.enabled_hypervisors:
-            raise ValueError("enabled_hypervisors: at least one")
-        if len(set(self.enabled_hypervisors)) < len(self.enabled_hypervisors):
-            raise ValueError(f"enabled_hypervisors: one of {', '.join(self.enabled_hypervisors)} twice")
-        for name in (*self.enabled_hypervisors, *self.hvparams):
-            hypervisor_name(name)
-        for parameters in self.hvparams.values():
-            for name in parameters:
-                parameter_name(name)
+        check_hypervisors(self.enabled_hypervisors, self.hvparams)
         check_osparams(self.osparams)
         if self.ganeti_config_data:
             managed_path(self.ganeti_config_data)
@@ -215,15 +207,12 @@ class ClusterConfig:
                 raise Misfit(f"node group {group.name}: its uuid does not fit", "nodegroups", uuid, "uuid")
         check_instances(self.instances, self.nodes)
         scopes = frozenset(self.scopes())
-        for index, file in enumerate(self.cluster.ancillary_files):
-            if file.scope not in scopes:
-                reason = f"file {file.path}: scope {file.scope} does not exist"
-                raise Misfit(reason, "cluster", "ancillary_files", index, "scope")
-        for hook, answer in self.cluster.hook_files.items():
-            for index, file in enumerate(answer):
+        lists = [(("hook_files", hook), answer) for hook, answer in self.cluster.hook_files.items()]
+        for keys, listed in (("ancillary_files",), self.cluster.ancillary_files), *lists:
+            for index, file in enumerate(listed):
                 if file.scope not in scopes:
                     reason = f"file {file.path}: scope {file.scope} does not exist"
-                    raise Misfit(reason, "cluster", "hook_files", hook, index, "scope")
+                    raise Misfit(reason, "cluster", *keys, index, "scope")
 
     @property
     def master(self) -> Node:

@@ -4,7 +4,7 @@ Values only: what a hypervisor wants follows from its name and its parameters, a
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +64,19 @@ def parameter_name(text: str) -> str:
     if not _PARAMETER.fullmatch(text):
         raise ValueError(f"hypervisor parameter {text[:80]!r}: letters, digits, '_', '-', '.', at most 100 characters")
     return text
+
+
+def check_hypervisors(enabled: Sequence[str], hvparams: Mapping[str, Mapping[str, HvValue]]) -> None:
+    """ValueError if these cannot be a cluster's enabled hypervisors and their parameters, whatever they are."""
+    if not enabled:
+        raise ValueError("enabled_hypervisors: at least one")
+    if len(set(enabled)) < len(enabled):
+        raise ValueError(f"enabled_hypervisors: one of {', '.join(enabled)} twice")
+    for name in (*enabled, *hvparams):
+        hypervisor_name(name)
+    for parameters in hvparams.values():
+        for name in parameters:
+            parameter_name(name)
 
 
 def file_named(hypervisor: str, parameter: str, value: HvValue) -> ManagedPath:

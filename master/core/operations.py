@@ -22,9 +22,9 @@ from master.core.cluster import (
     with_cluster,
     with_nodes,
 )
-from master.core.instances import check_holds_none
 from master.core.file_list import without_scope
 from master.core.globs import check_glob
+from master.core.instances import check_holds_none
 from protocol.errors import Refused
 from protocol.names import (
     ManagedPath,

@@ -42,7 +42,7 @@ CHANGING = {
     "instance export web1": "instance.export",
     "instance remove web1": "instance.remove",
 }
-LOOKING = {"log", "diff"} | {
+LOOKING = {"log", "diff", "explain"} | {
     "verify",
     "diagnose",
     "env",
