@@ -45,6 +45,7 @@ def _lines(config: ClusterConfig, release: str) -> Iterator[tuple[str, Sequence[
     groups = sorted(config.nodegroups.values(), key=lambda group: _nice(group.name))
     yield "cluster_name", [cluster.cluster_name]
     yield "hypervisor_list", cluster.enabled_hypervisors
+    yield "instance_list", sorted((instance.name for instance in config.instances.values()), key=_nice)
     yield "master_candidates", [config.nodes[uuid].name for uuid in sorted(config.nodes) if _is_candidate(config, uuid)]
     yield "master_node", [config.master.name]
     yield "node_list", [node.name for node in nodes]

@@ -8,6 +8,8 @@ import pytest
 from master.core import ssconf
 from master.core.cluster import ClusterConfig, from_text, to_text
 from master.core.hypervisors import HvValue
+from master.core.instance import Instance
+from protocol.os_names import InstanceName
 from tests.support.values import a_config, a_node
 
 RELEASE = "1.2.3"
@@ -19,6 +21,10 @@ def texts(config: ClusterConfig) -> dict[str, str]:
 
 def with_cluster(config: ClusterConfig, **changes: Any) -> ClusterConfig:
     return replace(config, cluster=replace(config.cluster, **changes))
+
+
+def an_instance(name: str, config: ClusterConfig) -> Instance:
+    return Instance(name=InstanceName(name), uuid=name, primary_node=config.master.uuid, os="noop", hypervisor="kvm")
 
 
 def test_every_key_as_ganeti_writes_it() -> None:
@@ -34,6 +40,8 @@ def test_every_key_as_ganeti_writes_it() -> None:
         hvparams={"kvm": {"vnc_password_file": "/etc/vnc", "acpi": True, "migration_port": 8102, "kernel_path": ""}},
     )
 
+    config = replace(config, instances={name: an_instance(name, config) for name in ("vm10", "vm2")})
+
     assert texts(config) == {
         "cluster_name": "test\n",
         "hypervisor_list": "xen-pvm\nkvm\n",
@@ -43,6 +51,7 @@ def test_every_key_as_ganeti_writes_it() -> None:
         "hvparams_lxc": "",
         "hvparams_xen-hvm": "",
         "hvparams_xen-pvm": "",
+        "instance_list": "vm2\nvm10\n",
         "master_candidates": "node1\nnode3\n",
         "master_node": "node1\n",
         "node_list": "node1\nnode2\nnode3\nnode10\n",
