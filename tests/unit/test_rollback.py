@@ -19,7 +19,9 @@ THEN = {
 
 
 def managed(*paths: ManagedPath) -> list[ManagedFile]:
-    return [ManagedFile(path=path, scope=ALL, reason="it is on the administrator's list") for path in paths]
+    return [
+        ManagedFile(path=path, scope=ALL, reason="it is on the administrator's list", rule="list") for path in paths
+    ]
 
 
 def wanted(*paths: str, files: tuple[ManagedPath, ...] = (PATH, OTHER, CONFIG_DATA)) -> dict[ManagedPath, Source]:
