@@ -12,6 +12,8 @@ import msgspec
 from protocol import (
     access_messages,
     change_messages,
+    cluster_messages,
+    file_messages,
     history_messages,
     instance_messages,
     job_messages,
@@ -38,9 +40,11 @@ KINDS: Final[dict[str, type]] = {
     kind.__name__: kind
     for module in (
         access_messages,
-        instance_messages,
         change_messages,
+        cluster_messages,
+        file_messages,
         history_messages,
+        instance_messages,
         job_messages,
         key_messages,
         messages,

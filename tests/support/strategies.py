@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union
 
 from hypothesis import strategies as st
@@ -89,7 +89,7 @@ def _value(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of([_value(argument) for argument in arguments])
     if origin is tuple:
         return st.lists(_value(arguments[0]), max_size=4).map(tuple)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return st.dictionaries(_value(arguments[0]), _value(arguments[1]), max_size=4)
     return of(hint)
 

@@ -2,11 +2,12 @@
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol import codec
@@ -31,7 +32,7 @@ def packed(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", codec.KINDS.values(), ids=codec.KINDS)
-@settings(max_examples=30)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_kind_comes_back_as_it_went(kind: type, data: st.DataObject) -> None:
     message = data.draw(strategies.of(kind))
@@ -42,6 +43,13 @@ def test_every_kind_comes_back_as_it_went(kind: type, data: st.DataObject) -> No
     assert codec.decode_any(encoded) == message
     assert codec.encode(codec.decode(encoded, kind)) == encoded
     json.loads(codec.as_json(message))
+
+
+def test_every_module_of_messages_is_known() -> None:
+    """Otherwise `gnt-mesh decode` could not show what is said with them."""
+    modules = {path.stem for path in Path(codec.__file__).parent.glob("*messages.py")}
+
+    assert {kind.__module__.removeprefix("protocol.") for kind in codec.KINDS.values()} == modules
 
 
 def test_equal_messages_have_equal_bytes() -> None:
