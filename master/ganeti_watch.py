@@ -48,7 +48,8 @@ class GanetiWatch:
             while True:
                 await self.look()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._until_hint(), LOOK_INTERVAL_S)
+                    async with asyncio.timeout(LOOK_INTERVAL_S):
+                        await self._until_hint()
 
     async def look(self) -> None:
         """Bring the cluster config to what Ganeti's says."""

@@ -156,7 +156,8 @@ class Jobs:
                 text = part.text if part else b""
                 return JobNews(job=info, revision=now, text=text, offset=end, has_more=more)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await changed.wait()
 
     def _require_node(self, job: OsJob, *, waits_for_node: bool) -> None:
         node = self._desired.config.node(job.node)

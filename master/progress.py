@@ -27,7 +27,8 @@ class Progress:
     async def wait(self, timeout_s: float) -> None:
         """Return when something has happened since, or when the time is over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._happened.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._happened.wait()
 
     async def ring(self, bell: Callable[[], Awaitable[None]]) -> None:
         """Call `bell` after what happens, until cancelled."""

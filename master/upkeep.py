@@ -89,7 +89,8 @@ class Upkeep:
             self._reconnected.clear()
             with contextlib.suppress(TimeoutError):
                 pause_s = RESTORE_PAUSE_S[min(failures, len(RESTORE_PAUSE_S) - 1)]
-                await asyncio.wait_for(self._reconnected.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._reconnected.wait()
             failures = 0 if self._reconnected.is_set() else failures + 1
             self._desired.restore_due.set()
 

@@ -36,7 +36,8 @@ class VerifyVerbs:
                 raise Refused(f"a node gets more than 0 and at most {NODE_TIMEOUT_S_MAX:g} s to answer")
             run = self._verifier.start(group=request.group, node_timeout_s=request.node_timeout_s)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(run.over.wait(), min(max(request.patience_s, 0.0), PATIENCE_S_MAX))
+            async with asyncio.timeout(min(max(request.patience_s, 0.0), PATIENCE_S_MAX)):
+                await run.over.wait()
         return ClusterVerified(
             run=run.token,
             is_over=run.over.is_set(),

@@ -177,7 +177,8 @@ class Membership:
             tasks.create_task(self._hear_bells())
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look_due.wait(), LOOK_INTERVAL_S)
+                    async with asyncio.timeout(LOOK_INTERVAL_S):
+                        await self._look_due.wait()
                 self._look_due.clear()
                 await self.settle()
                 await self._sleep(LOOK_PAUSE_S)

@@ -24,6 +24,7 @@ from nats.aio.client import Client
 
 from protocol.errors import Refused
 from protocol.key_messages import KeyInfo
+from protocol.nats_bus.ending import within
 
 Version = tuple[int, int, int]
 
@@ -142,7 +143,7 @@ def require_version(client: Client, url: str) -> None:
 async def discard(client: Client) -> None:
     """Close a client, whatever state it is in and whether or not the server still listens."""
     with contextlib.suppress(nats.errors.Error, OSError):
-        await asyncio.wait_for(client.close(), CLOSE_TIMEOUT_S)
+        await within(CLOSE_TIMEOUT_S, client.close())
     abort(client)
 
 

@@ -18,10 +18,10 @@ from nats.aio.msg import Msg
 from protocol.errors import Refused, Unavailable
 from protocol.nats_bus import clients
 from protocol.nats_bus.clients import Address
+from protocol.nats_bus.ending import end, within
 from protocol.nats_bus.requests import NobodyAnswers, Requests, send
 
 REQUEST_TIMEOUT_S: Final = 3.0
-CANCEL_AGAIN_S: Final = 0.1
 
 _CUT_OFF: Final = (ConnectionResetError, BrokenPipeError)
 
@@ -66,30 +66,23 @@ class Connection:
 
     async def open(self, *, timeout_s: float | None = None) -> None:
         """Return once connected; without a timeout it tries for ever. Refused if the server is too old."""
-        building = asyncio.create_task(self._build_until_done())
         try:
-            await asyncio.wait({building}, timeout=timeout_s)
-            if not building.done():
-                reason = self._because() or ": no answer"
-                raise Unavailable(f"cannot connect to {self._address.url} within {timeout_s} s{reason}")
-            building.result()
-        finally:
-            while not building.done():  # wait_for of Python 3.11, which nats-py uses, can lose a cancellation
-                building.cancel()
-                await asyncio.wait({building}, timeout=CANCEL_AGAIN_S)
+            await within(timeout_s, self._build_until_done())
+        except TimeoutError as error:
+            reason = self._because() or ": no answer"
+            raise Unavailable(f"cannot connect to {self._address.url} within {timeout_s} s{reason}") from error
 
     async def close(self) -> None:
         """End the connection, what was published before still goes out."""
         self._closing = True
         if self._rebuilding:
-            self._rebuilding.cancel()
-            await asyncio.gather(self._rebuilding, return_exceptions=True)
+            await end(self._rebuilding)
         if self._requests:
             self._requests.lost("the connection was closed")
         if self._client:
             if self._client.is_connected:
                 with contextlib.suppress(nats.errors.Error, OSError):
-                    await asyncio.wait_for(self._client.flush(), clients.CLOSE_TIMEOUT_S)
+                    await within(clients.CLOSE_TIMEOUT_S, self._client.flush())
             await clients.discard(self._client)
 
     async def use_seed(self, seed: str) -> None:

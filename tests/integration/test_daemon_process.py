@@ -146,6 +146,7 @@ async def test_a_server_that_is_too_old_is_refused_at_the_start(settings: Path) 
         settings.write_text(settings.read_text().replace("tls://127.0.0.1:1", server.endpoint.url))
         command = [sys.executable, "-m", "node_agent", "--settings", str(settings)]
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        _, errors = await asyncio.wait_for(process.communicate(), 30)
+        async with asyncio.timeout(30):
+            _, errors = await process.communicate()
     assert process.returncode == 78
     assert b"2.10.26" in errors and b"2.12.7" in errors

@@ -41,7 +41,8 @@ async def run_join(token: str, settings: Path) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(process.communicate(token.encode()), 60)
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate(token.encode())
     assert process.returncode is not None
     return process.returncode, said.decode()
 
