@@ -167,9 +167,8 @@ def os_search(settings: AgentSettings) -> OsSearch:
 
 
 def unsealing(settings: AgentSettings) -> Callable[[bytes], Confidential]:
-    """Return what opens what was sealed for this node."""
-    seed = identity.read_seed(settings.seed_file)
-    return lambda sealed: sealing.unseal(sealed, seed)
+    """Return what opens what was sealed for this node, whose key may have been renewed since the agent started."""
+    return lambda sealed: sealing.unseal(sealed, identity.read_seed(settings.seed_file))
 
 
 async def _connect(bus: NatsAgentBus) -> None:

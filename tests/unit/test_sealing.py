@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.__main__ import unsealing
+from node_agent.settings import AgentSettings
 from protocol import codec, identity, sealing
 from protocol.errors import Refused
+from protocol.names import NodeName
 from protocol.os_messages import Confidential
 
 CONFIDENTIAL = Confidential(private={"token": "t0ken"}, secret={"password": "hush"})
@@ -22,6 +25,21 @@ def test_the_reader_opens_what_was_sealed_for_it(tmp_path: Path) -> None:
 
     assert b"hush" not in sealed and b"password" not in sealed
     assert sealing.unseal(sealed, seed) == CONFIDENTIAL
+
+
+def test_a_node_whose_key_was_renewed_opens_what_is_sealed_for_the_new_one(tmp_path: Path) -> None:
+    """Without a restart of its agent."""
+    seed = tmp_path / "agent.nk"
+    identity.ensure_seed(seed)
+    settings = AgentSettings(
+        node=NodeName("node2"), server="", ca_file=tmp_path, seed_file=seed, master_keys_file=tmp_path
+    )
+    unseal = unsealing(settings)
+    renewed, _ = a_key(tmp_path, "next")
+
+    (tmp_path / "next").replace(seed)
+
+    assert unseal(sealing.seal(CONFIDENTIAL, renewed)) == CONFIDENTIAL
 
 
 def test_nothing_needs_no_seal(tmp_path: Path) -> None:
