@@ -111,6 +111,7 @@ class FileHooks:
         except ValueError as error:
             raise HookFailed(str(error)) from error
         if files != config.cluster.hook_files.get(name, ()):
+            await self._desired.managed.check(file.path for file in files)
             log.info("file_hook_answered", hook=name, files=len(files))
             await self._desired.change(
                 lambda now_config, now: file_list.hook_answered(now_config, name, files, now=now),

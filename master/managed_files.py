@@ -5,7 +5,7 @@ sources like all others: hashed, watched, and in the same generation as the conf
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from master.source_writer import SourceWriter
 from master.sources import Sources
 from master.store import Store
 from protocol import durable
-from protocol.errors import Unavailable
+from protocol.errors import Refused, Unavailable
 from protocol.messages import FileError, Manifest
 from protocol.names import ALL, Digest, ManagedPath, ScopeName
 
@@ -119,6 +119,13 @@ class ManagedFiles:
     async def glance(self, path: ManagedPath) -> Source:
         """Return what is at a path on the master, managed or not, without reading it."""
         return await self._watch.glance(path)
+
+    async def check(self, paths: Iterable[ManagedPath]) -> None:
+        """Refuse, by name, what lies on the master now and cannot be shipped: a directory, a device, a link."""
+        for path in paths:
+            source = await self.glance(path)
+            if source.kind == "unusable":
+                raise Refused(f"{path} {source.reason}")
 
     def forget(self, digest: Digest | None = None) -> frozenset[ManagedPath]:
         """Have contents (None: all of them) read afresh next time; return their paths."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from master.api import goals
 from master.api.roles import tell
 from master.core.cluster import after
-from master.core.cluster_operations import cluster_changes, modify_cluster
+from master.core.cluster_operations import cluster_changes, modify_cluster, named_files
 from master.core.expiry import expiry_warnings
 from master.core.fleet import nodes_of
 from master.daemon import MasterDaemon
@@ -104,7 +104,8 @@ class ClusterVerbs:
         )
 
     async def modify(self, request: ClusterModify) -> op.Changed:
-        hypervisors = self._desired.surroundings.hypervisors
+        hypervisors, known = self._desired.surroundings.hypervisors, self._desired.problems
+        await self._desired.managed.check(named_files(request, hypervisors))
         outcome = await self._desired.change(
             lambda config, now: modify_cluster(config, request, hypervisors=hypervisors, now=now),
             request,
@@ -113,11 +114,14 @@ class ClusterVerbs:
         lines = list(cluster_changes(outcome.before.cluster, outcome.after.cluster))
         name = outcome.after.cluster.cluster_name
         done = [f"Modified cluster {name}" if lines else f"Cluster {name} is like that already.", *lines]
+        new = [] if request.dry_run else [problem for problem in outcome.problems if problem not in known]
+        done += [f"But {' '.join(filter(None, (problem.path, problem.reason)))}." for problem in new]
         return tell(self._daemon, outcome, outcome.goal, done=done)
 
     async def redist_conf(self, request: op.RedistConf) -> op.Changed:
         outcome = await self._daemon.look_everywhere(request)
-        return outcome.answer(["Every source was read again; every node reads its own files again."])
+        done = ["Every source was read again; every node reads its own files again."]
+        return outcome.answer(done, goal=replace(outcome.goal, sources=True))
 
     async def _goal_of(self, request: op.WaitRequest) -> op.Goal:
         """All that is true now, edits made before the request included; for all, or for what the request names."""

@@ -29,7 +29,8 @@ class FileVerbs:
         }
 
     async def add(self, request: op.FileAdd) -> op.Changed:
-        await self._check_source(request.path)
+        if not is_glob(request.path):
+            await self._desired.managed.check([operations.checked_path(request.path)])
         outcome = await self._desired.change(
             lambda config, now: operations.add_file(config, request, surroundings=self._desired.surroundings, now=now),
             request,
@@ -85,13 +86,6 @@ class FileVerbs:
         kept = "each keeps a dated backup" if is_kept else "no copy is kept"
         done = f"{request.path} is no longer managed; the nodes remove it, {kept}. The source on the master stays."
         return outcome.answer([done], goal=goals.of_scopes(outcome.goal, set(scopes)))
-
-    async def _check_source(self, path: str) -> None:
-        """What lies on the master now and cannot be shipped is not put on the list: a directory, a device, a link."""
-        if not is_glob(path):
-            source = await self._desired.managed.glance(operations.checked_path(path))
-            if source.kind == "unusable":
-                raise Refused(f"{path} {source.reason}")
 
     async def _forget(self, hook: str, request: op.FileRemove) -> op.Changed:
         outcome = await self._desired.change(

@@ -1,5 +1,6 @@
 """What operators may change of the cluster as a whole. As in `operations`: a new config, or Refused."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -10,6 +11,7 @@ from master.core.hv_parameters import merged
 from master.core.hypervisors import Hypervisor
 from protocol.cluster_messages import ClusterModify
 from protocol.errors import Refused
+from protocol.names import ManagedPath, managed_path
 
 SETTINGS: Final = (
     "candidate_pool_size",
@@ -46,6 +48,14 @@ def modify_cluster(
     }
     serial_no = max(changed.serial_no, next_serial(config)) if promoted else changed.serial_no
     return replace(changed, nodes={**changed.nodes, **promoted}, serial_no=serial_no)
+
+
+def named_files(request: ClusterModify, hypervisors: Mapping[str, Hypervisor]) -> Iterator[ManagedPath]:
+    """Yield the files that parameters in a request name; what is none is for `modify_cluster` to refuse."""
+    for name in request.hvparams.keys() & hypervisors.keys():
+        for parameter in hypervisors[name].file_parameters:
+            with contextlib.suppress(ValueError):
+                yield managed_path(request.hvparams[name].get(parameter) or "")
 
 
 def _asks_for_anything(request: ClusterModify) -> bool:

@@ -225,7 +225,8 @@ def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None
     if request.master_candidate and request.master_capable is False:
         raise Refused(f"node {node.name}: a master candidate has to be master-capable")
     if request.master_candidate and not node.master_capable:
-        raise Refused(f"node {node.name} is not master-capable; first: gnt-mesh node modify --master-capable yes")
+        first = f"gnt-mesh node modify {node.name} --master-capable yes"
+        raise Refused(f"node {node.name} is not master-capable; first: {first}")
 
 
 def _with_flags(node: Node, request: NodeModify) -> Node:

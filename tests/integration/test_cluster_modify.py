@@ -65,6 +65,17 @@ def test_a_hypervisor_that_is_enabled_has_its_files_on_every_vm_capable_node(mes
         assert there(mesh, node, "etc/xen/xl.conf").read_text() == "autoballoon=0\n"
 
 
+def test_a_hypervisors_file_that_cannot_travel_is_told(mesh: RunningMesh) -> None:
+    """It is the hypervisor's choice and not the operator's, so it does not stand in the way."""
+    mesh.ok("cluster", "modify", "--enabled-hypervisors", "kvm")
+    there(mesh, "node1", "etc/xen/xend-config.sxp").symlink_to("xl.conf")
+
+    told = mesh.ok("cluster", "modify", "--enabled-hypervisors", "kvm,xen-pvm,xen-hvm")
+
+    assert "But /etc/xen/xend-config.sxp is a symbolic link on the master; manage the file it points to." in told
+    there(mesh, "node1", "etc/xen/xend-config.sxp").unlink()
+
+
 def test_a_password_file_that_a_parameter_names_follows_it(mesh: RunningMesh) -> None:
     source = there(mesh, "node1", "etc/ganeti/vnc-of-ours")
     source.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +91,19 @@ def test_a_password_file_that_a_parameter_names_follows_it(mesh: RunningMesh) ->
 
 
 def test_what_cannot_be_changes_nothing(mesh: RunningMesh) -> None:
+    there(mesh, "node1", "etc/ganeti").mkdir(exist_ok=True)
+    there(mesh, "node1", "etc/link").symlink_to("hosts")
     before = there(mesh, "node1", CONFIG_DATA).read_bytes()
     cases = {
         ("--enabled-hypervisors", "kvm,vmware"): "hypervisor 'vmware' is unknown here",
         ("--enabled-hypervisors", "kvm,kvm"): "twice",
         ("-H", "kvm:serial_speed=fast"): "not a whole number",
         ("-C", "5", "-H", "kvm:colour=blue"): "kvm has none of that name",
+        ("-H", "kvm:vnc_password_file=/etc/ganeti"): "/etc/ganeti is not a regular file on the master but a directory",
+        ("-H", "kvm:spice_password_file=/etc/ganeti"): "/etc/ganeti is not a regular file",
+        ("-H", "xen-hvm:vnc_password_file=/etc/link"): "/etc/link is a symbolic link on the master",
+        ("-H", "kvm:vnc_password_file=/etc/shadow"): "/etc/shadow is never shipped",
+        ("-H", "kvm:vnc_password_file=vnc"): "path 'vnc' is not absolute",
         (): "nothing to modify",
     }
     for arguments, reason in cases.items():

@@ -80,6 +80,8 @@ def test_it_is_asked_again_when_the_cluster_changes(mesh: RunningMesh) -> None:
         ('echo \'{"path": "/etc/site/one", "scope": "all", "mode": 1}\'', "unknown field `mode`"),
         (naming("/etc/site/two", scope="group-none"), "scope group-none does not exist"),
         (naming("/etc/shadow"), "/etc/shadow is never shipped"),
+        (naming("/etc/site/one", "/etc/site"), "/etc/site is not a regular file on the master but a directory"),
+        (f"ln -sf one $GNT_MESH_ROOT/etc/site/link\n{naming('/etc/site/link')}", "/etc/site/link is a symbolic link"),
         (naming("/var/lib/ganeti/config.data"), "cannot be in two scopes"),
         ("head -c 100000000 /dev/zero", "printed more than 1048576 bytes"),
         ("true", "answered with no file at all, after 1 before"),

@@ -251,6 +251,17 @@ def test_redist_conf_has_every_disk_read_again(mesh: RunningMesh) -> None:
     done(mesh, "cluster", "redist-conf")
 
 
+def test_redist_conf_does_not_call_complete_what_the_master_lacks(mesh: RunningMesh) -> None:
+    """Its exit code 0 says that every file is on every node: also the one that has no source."""
+    done(mesh, "file", "add", "/etc/ganeti/never-made", "--scope", "all")
+
+    result = mesh.run("cluster", "redist-conf", "--timeout", "1")
+
+    assert result.returncode == 2
+    assert "node1: /etc/ganeti/never-made: does not exist on the master" in result.stderr
+    done(mesh, "file", "remove", "/etc/ganeti/never-made")
+
+
 def test_optional_files_may_be_absent(mesh: RunningMesh) -> None:
     done(mesh, "file", "add", "/etc/ganeti/maybe", "--scope", "all", "--optional")
     assert mesh.json("status")["errors"] == []

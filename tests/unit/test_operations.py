@@ -197,13 +197,14 @@ def test_who_says_no_to_the_candidate_flag_does_not_get_it() -> None:
         (NodeModify(name="node2", offline=True, drained=True), "set one flag at a time, not offline and drained"),
         (NodeModify(name="node1", offline=True), "node node1 is the master: its offline cannot be changed"),
         (NodeModify(name="node2", group="rack"), "node group 'rack' is not in the cluster"),
+        (NodeModify(name="node3", master_candidate=True), "gnt-mesh node modify node3 --master-capable yes"),
         (NodeModify(name="node2", public_key="UAAA"), "public key 'UAAA': 56 letters and digits"),
         (NodeModify(name="node2", public_key=a_public_key("node1")), "already the one of node node1"),
     ],
 )
 def test_a_refusal_names_the_node_and_the_reason(request_: NodeModify, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
-        operations.modify_node(a_config(a_node()), request_, now=NOW)
+        operations.modify_node(a_config(a_node(), a_node("node3", "N")), request_, now=NOW)
 
 
 def test_a_key_is_replaced_or_taken_away() -> None:
