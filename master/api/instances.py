@@ -6,16 +6,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from master.core import instances, os_catalog
+from master.core import instances, job_queue, os_catalog
 from master.core.cluster import ClusterConfig, Node, natural_key
 from master.core.instance import Instance
 from master.core.instances import Install
-from master.core.os_jobs import os_job, transfers_of
+from master.core.os_jobs import Asked, is_for, os_job, transfers_of
 from master.daemon import MasterDaemon
 from master.outcome import Outcome
 from protocol import identity, sealing
 from protocol import operator_messages as op
 from protocol.bus import Handler
+from protocol.change_messages import Preview
 from protocol.errors import Refused
 from protocol.instance_messages import (
     InstanceAdd,
@@ -54,6 +55,19 @@ class InstanceVerbs:
 
     async def add(self, request: InstanceAdd) -> op.Changed:
         config = self._desired.config
+        if answer := self._again(
+            request.job,
+            Asked(
+                action="import" if request.import_from else "create",
+                instance=request.name,
+                os=request.os,
+                parameters=request.parameters,
+                disks=tuple(disk.path for disk in request.disks),
+                directory=request.import_from,
+            ),
+            dry_run=request.dry_run,
+        ):
+            return answer
         node = instances.vm_capable_node(config, request.node)
         definition = self._definition(config, node, request.os)
         confidential = self._opened(request.sealed)
@@ -108,6 +122,11 @@ class InstanceVerbs:
         return outcome.answer([f"Modified instance {after.name}", *lines])
 
     async def reinstall(self, request: InstanceReinstall) -> op.Changed:
+        asked = Asked(
+            action="create", instance=request.name, os=request.os, parameters=request.parameters, is_reinstall=True
+        )
+        if answer := self._again(request.job, asked, dry_run=request.dry_run):
+            return answer
         config = self._desired.config
         instance = config.instance(request.name)
         self._check_idle(instance, request.job)
@@ -144,6 +163,9 @@ class InstanceVerbs:
             )
 
     async def rename(self, request: InstanceRename) -> op.Changed:
+        asked = Asked(action="rename", instance=request.new_name, old_name=request.name)
+        if answer := self._again(request.job, asked, dry_run=request.dry_run):
+            return answer
         instance = self._desired.config.instance(request.name)
         if request.job:
             self._check_idle(instance, request.job)
@@ -160,6 +182,9 @@ class InstanceVerbs:
         return outcome.answer(done)
 
     async def export(self, request: InstanceExport) -> op.Changed:
+        asked = Asked(action="export", instance=request.name, directory=request.directory)
+        if answer := self._again(request.job, asked, dry_run=request.dry_run):
+            return answer
         config = self._desired.config
         instance = config.instance(request.name)
         self._check_node(config.nodes[instance.primary_node], request.job)
@@ -176,6 +201,27 @@ class InstanceVerbs:
             why=f"instance remove {request.name}",
         )
         return outcome.answer([f"Instance {request.name} removed. Its disks stay as they are."])
+
+    def _again(self, wishes: JobWishes | None, asked: Asked, *, dry_run: bool) -> op.Changed | None:
+        """Return the answer to a request that has its job already, None if it is a new one.
+
+        Refused if the id is another job's, or if no job can be taken: before anything is changed.
+        """
+        if wishes is None:
+            return None
+        jobs = self._daemon.jobs
+        record = jobs.records.get(wishes.id)
+        if record is None:
+            job_queue.check_room(jobs.records)
+            return None
+        if not is_for(record.job, asked):
+            raise job_queue.is_another(record.job)
+        return op.Changed(
+            goal=op.Goal(epoch=self._desired.config.cluster.epoch),
+            done=(f"Job {wishes.id} was asked for before: it is followed, and not run again.",),
+            job=wishes.id,
+            preview=Preview() if dry_run else None,
+        )
 
     async def _submit(
         self,

@@ -52,15 +52,26 @@ def add(records: Records, job: OsJob, *, size_bytes: int, serial: int) -> JobRec
     """
     if known := records.get(job.id):
         if _request(known.job) != _request(job):
-            raise Refused(f"job {job.id} is another one already ({known.job.action} on {known.job.node}); choose an id")
+            raise is_another(known.job)
         return known
-    if sum(record.is_active for record in records.values()) >= WAITING_MAX:
-        raise Refused(f"{WAITING_MAX} jobs wait or run already; cancel some, or wait for them: gnt-mesh job list")
+    check_room(records)
     if size_bytes > BOARD_BYTES_MAX:
         raise Refused(f"job {job.id} is {size_bytes} bytes, limit {BOARD_BYTES_MAX}")
     number = max((record.number for record in records.values()), default=0) + 1
     state = JobState(id=job.id, status="queued")
     return JobRecord(number=number, job=job, size_bytes=size_bytes, state=state, serial=serial)
+
+
+def check_room(records: Records) -> None:
+    """Refused if no further job can be taken."""
+    if sum(record.is_active for record in records.values()) >= WAITING_MAX:
+        raise Refused(f"{WAITING_MAX} jobs wait or run already; cancel some, or wait for them: gnt-mesh job list")
+
+
+def is_another(job: OsJob) -> Refused:
+    """Return what to say to who asks for something else with the id of this job."""
+    about = f" of {job.instance.name}" if job.instance else ""
+    return Refused(f"job {job.id} is another one already ({job.action}{about} on {job.node}); choose another id")
 
 
 def cancel(records: Records, job: JobId, *, serial: int) -> JobRecord:
@@ -132,4 +143,5 @@ def _with_state(record: JobRecord, state: JobState, serial: int) -> JobRecord:
 
 def _request(job: OsJob) -> OsJob:
     """What makes two jobs the same: all that was asked for, but not when, nor how it was sealed this time."""
-    return replace(job, epoch=1, requested=0.0, sealed=b"", private_names=(), secret_names=())
+    instance = replace(job.instance, mtime=0.0) if job.instance else None
+    return replace(job, epoch=1, requested=0.0, instance=instance, sealed=b"", private_names=(), secret_names=())

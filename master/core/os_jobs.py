@@ -1,14 +1,49 @@
 """The job that goes with a request: an instance's facts, parameters and the requester's wishes, for one node. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from master.core.cluster import ClusterConfig
 from master.core.instance import Instance
+from master.core.os_params import DEFAULT
 from protocol.errors import Refused
 from protocol.instance_messages import JobWishes
 from protocol.names import managed_path
 from protocol.os_messages import Confidential, OsAction, OsJob, OsTransfer
 from protocol.os_names import OsParameterName, instance_name, os_parameter_name, split_os
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request asks a job for, in its requester's words."""
+
+    action: OsAction
+    instance: str
+    os: str = ""
+    """Empty: what the instance has."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """The public ones that were given."""
+    disks: tuple[str, ...] | None = None
+    """The paths of an instance that is new."""
+    is_reinstall: bool = False
+    old_name: str = ""
+    directory: str = ""
+    """Of an export or import."""
+
+
+def is_for(job: OsJob, asked: Asked) -> bool:
+    """True if a job is what a request asks for: then the same id means that it was asked for before (design, D7)."""
+    about = job.instance
+    if about is None or (job.action, about.name) != (asked.action, asked.instance):
+        return False
+    given = {name: value for name, value in asked.parameters.items() if value != DEFAULT}
+    return (
+        asked.os in ("", job.os, job.full_os)
+        and given.items() <= job.parameters.items()
+        and asked.disks in (None, tuple(disk.path for disk in about.disks))
+        and (asked.is_reinstall, asked.old_name) == (job.is_reinstall, job.old_name or "")
+        and all(transfer.path.rpartition("/")[0] == asked.directory.rstrip("/") for transfer in job.transfers)
+    )
 
 
 def os_job(

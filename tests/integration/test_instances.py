@@ -126,6 +126,49 @@ def test_a_reinstall_that_never_begins_changes_nothing(mesh: RunningMesh, disk: 
     assert disk.read_text() == "hi from waits\n" * 3
 
 
+def test_the_same_request_with_the_same_job_id_is_one_job(mesh: RunningMesh, disk: Path) -> None:
+    """Who has had no answer asks again (design, D7)."""
+    ran = disk.with_name("ran")
+    script = mesh.node_root("node2") / OS_PLACE / "hello" / "create"
+    kept = script.read_text()
+    script.write_text(f"#!/bin/sh\necho $INSTANCE_NAME | tee -a {ran} > {disk}\n")
+    lines = (
+        f"instance add twice -n node2 -o hello+plain --disk {disk} -O lines=1 --job-id twice-1",
+        "instance reinstall twice -O lines=3 --job-id twice-2",
+        "instance rename twice again --job-id twice-3",
+    )
+    try:
+        for line in lines:
+            mesh.ok(*line.split())
+            assert "not run again" in mesh.ok(*line.split())
+    finally:
+        script.write_text(kept)
+
+    assert ran.read_text().split() == ["twice"] * 2
+    assert len(mesh.json("job", "list", "-i", "again")) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "instance add mine2 -n node2 -o hello+plain --disk /x --job-id mine-1",
+        "instance reinstall mine -O lines=3 --job-id mine-1",
+        "instance rename mine other --job-id mine-1",
+        "instance export mine --job-id mine-1",
+    ],
+)
+def test_a_job_id_of_another_job_is_refused_before_anything_is_changed(
+    mesh: RunningMesh, disk: Path, line: str
+) -> None:
+    if not [one for one in mesh.json("instance", "list") if one["name"] == "mine"]:
+        add(mesh, "mine", disk, "-O", "lines=1", "--job-id", "mine-1")
+    before = mesh.json("instance", "list")
+
+    assert "job mine-1 is another one already (create of mine on node2)" in refused(mesh, *line.split())
+
+    assert mesh.json("instance", "list") == before
+
+
 def test_a_node_that_is_not_there_is_not_waited_for_if_so_wished(mesh: RunningMesh, disk: Path) -> None:
     add(mesh, "gone", disk)
     mesh.ok("node", "modify", "node2", "-O", "yes")
