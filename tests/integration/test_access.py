@@ -50,7 +50,9 @@ def test_an_observer_looks_and_changes_nothing(mesh: RunningMesh) -> None:
 
     status = as_whom(directory, "status", "--json")
     assert json.loads(status.stdout)["master"] == "node1", status.stderr
-    for words in (["node", "list"], ["file", "list"], ["cluster", "info"], ["cluster", "access", "list"], ["wait"]):
+    for noun in ("node", "group", "file", "os", "instance", "job"):
+        assert as_whom(directory, noun, "list").returncode == 0, noun
+    for words in (["cluster", "info"], ["cluster", "access", "list"], ["cluster", "keys"], ["file", "log"], ["wait"]):
         assert as_whom(directory, *words).returncode == 0, words
     before = mesh.json("cluster", "info")["serial_no"]
     for words in (
