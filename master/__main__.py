@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,11 +21,12 @@ from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
 from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store
-from protocol import identity, readiness
+from protocol import identity, settings_file
 from protocol.errors import Refused
 from protocol.names import ManagedPath
 from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
+from protocol.readiness import Readiness
 from protocol.sealing.signatures import Signer
 
 CONFIGURATION_ERROR = 78
@@ -31,27 +34,60 @@ CONFIGURATION_ERROR = 78
 
 
 def main() -> None:
-    """Run the master until SIGTERM or SIGINT. Exit 78 with one sentence if its configuration is at fault."""
+    """Run the master until SIGTERM or SIGINT; SIGHUP has it read its settings again.
+
+    Exit 78 with one sentence if its configuration is at fault.
+    """
     parser = argparse.ArgumentParser(prog="gnt-mesh-master", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=MASTER_SETTINGS, help="the settings file (%(default)s)")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--check", action="store_true", help="look at the settings, and do nothing else")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        asyncio.run(serve(master_settings(arguments.settings)))
+        settings = read_settings(arguments.settings)
+        return None if arguments.check else asyncio.run(serve(arguments.settings, settings))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-master: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
 
 
-async def serve(settings: MasterSettings) -> None:
-    """Read the disk, connect, and run until a signal asks to stop."""
+def read_settings(path: Path) -> MasterSettings:
+    """Return the settings, and have systemd's credentials take the place of keys; Refused says what is wrong."""
+    settings = settings_file.with_credentials(master_settings(path), os.environ.get("CREDENTIALS_DIRECTORY", ""))
+    for seed_file in (settings.seed_file, settings.system_seed_file, settings.signing_seed_file):
+        identity.read_seed(seed_file)
+    return settings
+
+
+async def serve(path: Path, settings: MasterSettings) -> None:
+    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
+
+    Settings that are at fault are logged, and the former ones stay in force.
+    """
     # A read lease (sources) is broken with this signal, whose default is to end the process.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    asyncio.get_running_loop().set_exception_handler(logs.fault)
-    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.fault)
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    telling = Readiness()
+    while True:
+        await run(settings, telling, stop, reload)
+        if stop.is_set():
+            return
+        reload.clear()
+        try:
+            settings = read_settings(path)
+            structlog.get_logger().info("settings_read", path=str(path))
+        except Refused as error:
+            structlog.get_logger().error("settings_refused", reason=str(error))
+
+
+async def run(settings: MasterSettings, telling: Readiness, stop: asyncio.Event, reload: asyncio.Event) -> None:
+    """Read the disk, connect, and run until asked to stop or to reload."""
     store = Store(settings.state_dir, settings.root / str(settings.config_data).lstrip("/"))
     config = store.open()
     sources = Sources(settings.root, store.blobs_dir, size_bytes_max=settings.file_size_bytes_max)
@@ -70,29 +106,42 @@ async def serve(settings: MasterSettings) -> None:
         signer=Signer(identity.read_seed(settings.signing_seed_file)),
         version=version("gnt-mesh"),
     )
-    serving = asyncio.create_task(_connect_and_run(daemon, bus))
-    stopping = asyncio.create_task(stop.wait())
+    working = (_connect_and_run(daemon, bus, telling), telling.feed_watchdog((daemon.pulse,)))
+    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
     try:
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            serving.result()
+        await _until_told(tasks, stop, reload)
+        telling.reloading() if reload.is_set() else telling.stopping()
+        await bus.drain()
         structlog.get_logger().info("master_stopped")
     finally:
-        readiness.notify("STOPPING=1")
-        for task in (serving, stopping):
+        if not reload.is_set():
+            telling.stopping()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(serving, stopping, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await bus.close()
 
 
-async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus) -> None:
+async def _until_told(tasks: Iterable["asyncio.Task[object]"], *told: asyncio.Event) -> None:
+    """Return when one of the events is set; raise what one of the tasks ends with before."""
+    waiting = set(tasks)
+    while not any(event.is_set() for event in told):
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus, telling: Readiness) -> None:
+    """Ready is who has published what is on the disk, and answers operators."""
     audit_log = audit.AuditLog(daemon.settings.state_dir, lambda asker: audit.name_of(asker, daemon.desired.config))
     audit_log.open()
 
     async def serve_operators() -> None:
         await bus.serve(verbs.handlers(daemon, audit_log, version=version("gnt-mesh")), audit_log.guard)
-        readiness.notify("READY=1")
+        telling.ready()
+        telling.say(f"serving {daemon.desired.config.cluster.cluster_name}")
 
+    telling.say(f"connecting to {daemon.settings.server}")
     await bus.open()
     await daemon.run(bus, serve_operators)
 

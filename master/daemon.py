@@ -46,6 +46,7 @@ from protocol.change_messages import ChangeRequest
 from protocol.messages import Refusals
 from protocol.names import NodeName
 from protocol.operator_messages import NodeInfo
+from protocol.readiness import PULSE_PATIENCE_S, Pulse
 
 EVENTS_WAITING_MAX = 100_000
 FIRST_REPORTS_S = 0.5
@@ -77,6 +78,7 @@ class MasterDaemon:
         self.reinstalls = Reinstalls(self.desired, self.jobs, self.progress)
         self.file_hooks = FileHooks(settings, self.desired)
         self.refusals = Refusals()
+        self.pulse = Pulse("the master's beat", patience_s=PULSE_PATIENCE_S + 2 * settings.beat_interval_s)
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
         self._upkeep: Upkeep
@@ -92,7 +94,8 @@ class MasterDaemon:
         desired = self.desired
         nodes_file = self.settings.broker_nodes_file
         desired.publisher = Publisher(bus, desired.store, desired.vault, nodes_file, refuse=self.refuse)
-        self._upkeep = Upkeep(self.settings, desired, bus, fleet=self.fleet, progress=self.progress)
+        upkeep = Upkeep(self.settings, desired, bus, fleet=self.fleet, progress=self.progress, pulse=self.pulse)
+        self._upkeep = upkeep
         while not self._events.empty():
             self._events.get_nowait()
         await self._upkeep.begin()

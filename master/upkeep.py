@@ -16,6 +16,7 @@ from protocol.bus import BlobAsked, MasterBus
 from protocol.errors import Refused, Unavailable
 from protocol.messages import BlobWanted
 from protocol.names import Digest, ScopeName
+from protocol.readiness import Pulse
 
 RESTORE_PAUSE_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 BLOB_ANSWER_PAUSE_S = 1.0
@@ -28,13 +29,21 @@ class Upkeep:
     """Works on `desired` alone; whoever finds that the bus may be wrong sets its `restore_due`."""
 
     def __init__(
-        self, settings: MasterSettings, desired: Desired, bus: MasterBus, *, fleet: Fleet, progress: Progress
+        self,
+        settings: MasterSettings,
+        desired: Desired,
+        bus: MasterBus,
+        *,
+        fleet: Fleet,
+        progress: Progress,
+        pulse: Pulse,
     ) -> None:
         self._settings = settings
         self._desired = desired
         self._bus = bus
         self._fleet = fleet
         self._progress = progress
+        self._pulse = pulse
         self._reconnected = asyncio.Event()
         self._collected = 0
         self._blobs_answered_s: dict[tuple[ScopeName, Digest], float] = {}
@@ -113,6 +122,7 @@ class Upkeep:
         silence_checked_s = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.beat_interval_s)
+            self._pulse.beat()
             now_s = time.monotonic()
             if self._fleet.turned_silent(silence_checked_s, now_s):
                 self._progress.note()

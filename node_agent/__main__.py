@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from node_agent.os_search import OsSearch
 from node_agent.os_service import OsService
 from node_agent.runners import Runners
 from node_agent.settings import AGENT_SETTINGS, NO_TETHER, PROTECTED_PATHS, AgentSettings, agent_settings
-from protocol import durable, identity, readiness, sealing
+from protocol import durable, identity, sealing, settings_file
 from protocol.access_messages import JoinReply, JoinRequest
 from protocol.errors import Refused, Unavailable
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
 from protocol.os_messages import Confidential
+from protocol.readiness import Readiness
 
 CONFIGURATION_ERROR = 78
 """sysexits' EX_CONFIG: to start again does not help."""
@@ -39,19 +41,21 @@ OLD_JOBS_MAX = 20
 
 
 def main() -> None:
-    """Run the agent until SIGTERM or SIGINT; `gnt-mesh-agent join TOKEN` makes this machine a node first.
+    """Run the agent until SIGTERM or SIGINT; SIGHUP has it read its settings again.
 
-    Exit 78 with one sentence if the configuration is at fault.
+    `gnt-mesh-agent join TOKEN` makes this machine a node first. Exit 78 with one sentence if the settings are at fault.
     """
     if sys.argv[1:2] == ["join"]:
         return join_main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="gnt-mesh-agent", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings file (%(default)s)")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--check", action="store_true", help="look at the settings, and do nothing else")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        return asyncio.run(serve(agent_settings(arguments.settings)))
+        settings = read_settings(arguments.settings)
+        return None if arguments.check else asyncio.run(serve(arguments.settings, settings))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-agent: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
@@ -83,12 +87,40 @@ def join_main(words: list[str]) -> None:
     sys.stdout.write(f"{joined.node} is in cluster {joined.cluster}; its agent's settings are {joined.settings}\n")
 
 
-async def serve(settings: AgentSettings) -> None:
-    """Take stock, connect, and run until a signal asks to stop."""
-    asyncio.get_running_loop().set_exception_handler(logs.fault)
-    stop = asyncio.Event()
+def read_settings(path: Path) -> AgentSettings:
+    """Return the settings, and have systemd's credentials take the place of keys; Refused says what is wrong."""
+    settings = settings_file.with_credentials(agent_settings(path), os.environ.get("CREDENTIALS_DIRECTORY", ""))
+    identity.read_seed(settings.seed_file)
+    identity.read_public_keys(settings.master_keys_file)
+    return settings
+
+
+async def serve(path: Path, settings: AgentSettings) -> None:
+    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
+
+    Settings that are at fault are logged, and the former ones stay in force.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.fault)
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    telling = Readiness()
+    while True:
+        await run(settings, telling, stop, reload)
+        if stop.is_set():
+            return
+        reload.clear()
+        try:
+            settings = read_settings(path)
+            structlog.get_logger().info("settings_read", path=str(path))
+        except Refused as error:
+            structlog.get_logger().error("settings_refused", reason=str(error))
+
+
+async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, reload: asyncio.Event) -> None:
+    """Take stock, connect, and run until asked to stop or to reload."""
     ledger = Ledger(settings.state_dir)
     memory = ledger.open()
     files = node_files(settings)
@@ -106,7 +138,8 @@ async def serve(settings: AgentSettings) -> None:
             retry_longest_s=settings.retry_longest_s,
         ),
     )
-    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), job_keeper(settings))
+    jobs = job_keeper(settings)
+    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), jobs, telling)
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -114,23 +147,29 @@ async def serve(settings: AgentSettings) -> None:
         daemon.hear,
         trusted=identity.read_public_keys(settings.master_keys_file),
     )
-    running = asyncio.create_task(daemon.run(bus))
-    connecting = asyncio.create_task(_connect(bus))
-    stopping = asyncio.create_task(stop.wait())
+    working = (daemon.run(bus), bus.open(), telling.feed_watchdog((daemon.pulse, jobs.pulse)))
+    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
     try:
-        await asyncio.wait((running, connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done():
-            connecting.result()
-            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
+        await _until_told(tasks, stop, reload)
+        telling.reloading() if reload.is_set() else telling.stopping()
+        await daemon.drain()
         structlog.get_logger().info("agent_stopped", node=settings.node)
     finally:
-        readiness.notify("STOPPING=1")
-        for task in (running, connecting, stopping):
+        if not reload.is_set():
+            telling.stopping()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(running, connecting, stopping, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await bus.close()
+
+
+async def _until_told(tasks: Iterable["asyncio.Task[object]"], *told: asyncio.Event) -> None:
+    """Return when one of the events is set; raise what one of the tasks ends with before."""
+    waiting = set(tasks)
+    while not any(event.is_set() for event in told):
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def node_files(settings: AgentSettings) -> NodeFiles:
@@ -169,11 +208,6 @@ def os_search(settings: AgentSettings) -> OsSearch:
 def unsealing(settings: AgentSettings) -> Callable[[bytes], Confidential]:
     """Return what opens what was sealed for this node, whose key may have been renewed since the agent started."""
     return lambda sealed: sealing.unseal(sealed, identity.read_seed(settings.seed_file))
-
-
-async def _connect(bus: NatsAgentBus) -> None:
-    await bus.open()
-    readiness.notify("READY=1")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ before the next one begins.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import time
@@ -19,6 +20,7 @@ from node_agent.files import NodeFiles
 from node_agent.job_keeper import JobKeeper
 from node_agent.ledger import Ledger
 from node_agent.os_service import OsService
+from node_agent.presence import Presence
 from node_agent.renewing import Renewing
 from node_agent.settings import AgentSettings
 from node_agent.verifying import Verifying
@@ -27,9 +29,11 @@ from protocol.errors import DecodeError, Unavailable
 from protocol.file_hints import FileHints
 from protocol.messages import BlobWanted, FileEntry, NodeBell, ScopeBell
 from protocol.names import ManagedPath, ScopeName
+from protocol.readiness import Pulse, Readiness
 
 TICK_S = 1.0
 EVENTS_WAITING_MAX = 10_000
+DRAIN_S = 5.0
 
 log = structlog.get_logger()
 
@@ -45,8 +49,12 @@ class AgentDaemon:
         ledger: Ledger,
         os_service: OsService,
         jobs: JobKeeper,
+        readiness: Readiness | None = None,
     ) -> None:
         self._settings = settings
+        self.pulse = Pulse("the agent's loop")
+        self._presence = Presence(readiness or Readiness(), settings.server)
+        self._settled = asyncio.Event()
         self._agent = agent
         self._files = files
         self._ledger = ledger
@@ -66,10 +74,13 @@ class AgentDaemon:
         match event:
             case Connected():
                 self._log.info("connected")
+                self._presence.note_connected()
                 self._put(e.BusUp())
                 self._jobs.look()
             case Disconnected(reason):
-                self._log.warning("disconnected", reason=reason or "the server closed the connection")
+                reason = reason or "the server closed the connection"
+                self._log.warning("disconnected", reason=reason)
+                self._presence.note_disconnected(reason)
                 self._put(e.BusDown(reason))
             case Garbled(subject, reason):
                 self._put(e.MessageRefused(f"{subject}: {reason}"))
@@ -97,6 +108,22 @@ class AgentDaemon:
             while True:
                 for effect in self._agent.handle(await self._events.get()):
                     await self._begin(effect)
+                self._take_stock()
+
+    async def drain(self) -> None:
+        """Return when nothing of the disk is half done and what came of it is reported, or when it takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._agent.is_busy:
+                    self._settled.clear()
+                    await self._settled.wait()
+
+    def _take_stock(self) -> None:
+        self.pulse.beat()
+        if self._agent.is_caught_up:
+            self._presence.note_caught_up()
+        if not self._agent.is_busy:
+            self._settled.set()
 
     async def _begin(self, effect: e.Effect) -> None:
         match effect:
@@ -205,12 +232,14 @@ class AgentDaemon:
                 return await asyncio.to_thread(self._ledger.save, memory)
             except Unavailable as error:
                 self._log.error("ledger_not_written", reason=str(error), retry_s=pause_s)
+            self.pulse.beat()  # it is alive, and says what it waits for: to start it again would help nobody
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._settings.retry_longest_s)
 
     async def _report(self, effect: e.Report) -> None:
         try:
             await self._bus.report(effect.status)
+            self._presence.note_status(effect.status)
         except Unavailable as error:
             self._log.warning("report_failed", reason=str(error))
 

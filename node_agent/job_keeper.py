@@ -28,6 +28,7 @@ from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobBoard, JobLogPart, JobLogWanted, JobReport
 from protocol.os_messages import OsJob
 from protocol.os_names import JobId
+from protocol.readiness import Pulse
 
 TICK_S: Final = 1.0
 TURN_PAUSE_S: Final = 0.01
@@ -58,6 +59,7 @@ class JobKeeper:
         self._runners = runners
         self._prepare = prepare
         self._limit = limit
+        self.pulse = Pulse("the job keeper")
         self._report_again_s = report_again_s
         self._retries: Retries[JobId | None] = Retries(retry_first_s, retry_longest_s)
         self._wake = asyncio.Event()
@@ -68,6 +70,7 @@ class JobKeeper:
         self._said_s = float("-inf")
         self._aloud: dict[JobId, int] = {}
         self._is_first_look = True
+        self._is_waiting = False
         self._bus: AgentBus
 
     def look(self) -> None:
@@ -97,9 +100,12 @@ class JobKeeper:
                 tasks.create_task(self._tick())
                 self._wake.set()
                 while True:
+                    self._is_waiting = True
                     await self._wake.wait()
+                    self._is_waiting = False
                     self._wake.clear()
                     await self._turn()
+                    self.pulse.beat()
                     await asyncio.sleep(TURN_PAUSE_S)
         finally:
             loop.remove_reader(bell)
@@ -114,6 +120,7 @@ class JobKeeper:
                 return await asyncio.to_thread(self._journal.open)
             except Unavailable as error:
                 log.error("journal_not_read", reason=str(error))
+            self.pulse.beat()
             await asyncio.sleep(TICK_S)
 
     def _on_bell(self, bell: socket.socket) -> None:
@@ -125,6 +132,8 @@ class JobKeeper:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            if self._is_waiting:
+                self.pulse.beat()
             if not self._is_quiet:
                 self._wake.set()
 
@@ -165,6 +174,7 @@ class JobKeeper:
             if not actions:
                 return entries
             for action in actions:
+                self.pulse.beat()
                 job = jobs.job_of(action)
                 try:
                     await self._perform(action)

@@ -116,7 +116,8 @@ def is_signed(by: str, data: bytes, signature: bytes) -> bool:
 
 def _key_pair(path: Path) -> nkeys.KeyPair:
     try:
-        if path.stat().st_mode & 0o077:
+        status = path.stat()
+        if status.st_mode & 0o077 and not _is_credential(status):
             raise Refused(f"{path}: a seed that others can read is no secret; chmod 600 it, or make a new key")
         raw = path.read_bytes()
     except OSError as error:
@@ -129,3 +130,8 @@ def _key_pair(path: Path) -> nkeys.KeyPair:
         return nkeys.from_seed(bytearray(seed))
     except (nkeys.NkeysError, ValueError, TypeError) as error:
         raise Refused(f"{path}: not the nkey seed of a user") from error
+
+
+def _is_credential(status: os.stat_result) -> bool:
+    """True for what systemd makes for one service: root's, with an ACL whose mask shows as the group's right to read."""
+    return status.st_uid == status.st_gid == 0 and status.st_mode & 0o777 == 0o440

@@ -2,14 +2,17 @@
 
 import os
 import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from protocol.errors import Refused
 
 T = TypeVar("T")
+
+KEY_SUFFIX: Final = "seed_file"
 
 
 def read(path: Path, kind: type[T]) -> T:
@@ -30,3 +33,19 @@ def read(path: Path, kind: type[T]) -> T:
         return msgspec.convert(raw, kind, dec_hook=lambda wanted, value: path.parent / wanted(value))
     except (msgspec.ValidationError, ValueError) as error:
         raise Refused(f"{path}: {error}") from error
+
+
+def with_credentials(settings: T, directory: str) -> T:
+    """Return settings whose keys are read from `directory` instead, as far as systemd has put them there.
+
+    A key that is loaded as a credential need not be readable for the daemon where it lies: only its file's name counts.
+    """
+    if not directory:
+        return settings
+    keys: dict[str, Path] = {
+        field.name: Path(directory, getattr(settings, field.name).name)
+        for field in fields(settings)  # type: ignore[arg-type]
+        if field.name.endswith(KEY_SUFFIX)
+    }
+    given = {name: path for name, path in keys.items() if path.exists()}
+    return replace(settings, **given)  # type: ignore[type-var]

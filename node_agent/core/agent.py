@@ -53,6 +53,21 @@ class Agent:
         self._disk = DiskSide(self._desired, self._holdings, self._reporter, files)
         self._bus = BusSide(self._desired, self._reporter, fetches, deaf_after_s=timing.deaf_after_s)
 
+    @property
+    def is_caught_up(self) -> bool:
+        """True if every manifest of the node's scopes is known, and all that could be done about it now is done.
+
+        What cannot be done is an error in the status, and no reason to say that this node is not ready.
+        """
+        desired, disk = self._desired, self._disk
+        is_told = desired.serial_acted_on > 0 and (desired.is_frozen or not any(map(desired.lacks, desired.scopes)))
+        return is_told and not disk.is_unsettled and not disk.is_busy
+
+    @property
+    def is_busy(self) -> bool:
+        """True while the disk is being looked at or changed."""
+        return self._disk.is_busy
+
     def handle(self, event: e.Event) -> list[e.Effect]:
         """Take in one event and return what to do, in this order."""
         revision = self._desired.revision

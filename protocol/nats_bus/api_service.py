@@ -1,10 +1,13 @@
 """The master's API as a NATS micro service: `nats micro info gnt-mesh-master` lists it, `nats req` can call it."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
+from typing import Final
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
@@ -14,6 +17,7 @@ from protocol.bus import Asker, Guard, Handler, unguarded
 from protocol.nats_bus.answering import PlainChannel, answer
 
 SERVICE = "gnt-mesh-master"
+DRAIN_S: Final = 2.0
 
 
 class ApiService:
@@ -29,6 +33,17 @@ class ApiService:
     async def serve(self, client: Client, handlers: Mapping[str, tuple[type, Handler]], guard: Guard) -> None:
         self._handlers, self._guard = handlers, guard
         await self.start(client)
+
+    async def drain(self) -> None:
+        """Take no more requests; return when those before are answered. Who only waits for news is left after a while.
+
+        A change that has been begun is told to its asker.
+        """
+        with contextlib.suppress(NatsError, TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                if self._service is not None:
+                    await self._service.stop()
+                await asyncio.gather(*map(asyncio.shield, self._answering))
 
     async def close(self) -> None:
         """Leave the requests that are still being answered."""

@@ -91,6 +91,10 @@ class NatsMasterBus:
         await self._system.open()
         await self._connection.open()
 
+    async def drain(self) -> None:
+        """Answer the operators who have asked, and no more."""
+        await self._api.drain()
+
     async def close(self) -> None:
         await self._api.close()
         await self._connection.close()

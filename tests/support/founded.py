@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,8 @@ class Founded:
 
     def start(self, printed: str) -> None:
         """Start what the output of `cluster init` says, in its order."""
-        commands = [shlex.split(line) for line in printed.splitlines() if line.startswith("   ")]
-        nats_server, master, agent = commands
-        self._start_broker(nats_server)
-        for program in (master, agent):
+        self.start_broker(printed)
+        for program in _commands(printed)[1:]:
             self.start_daemon([str(Path(sys.prefix) / "bin" / program[0]), *program[1:]])
 
     def add_node(self, node: str, root: Path) -> str:
@@ -72,7 +71,9 @@ class Founded:
         program = Path(sys.prefix) / "bin/gnt-mesh-agent"
         self.start_daemon([str(program), "--settings", str(root / "etc/gnt-mesh/agent.toml")])
 
-    def _start_broker(self, command: list[str]) -> None:
+    def start_broker(self, printed: str) -> None:
+        """Start the first of what the output of `cluster init` says."""
+        command = _commands(printed)[0]
         log = self.root / "nats-server.log"
         with log.open("wb") as output:
             self._processes.append(subprocess.Popen(command, stderr=output, stdout=output, env=environment()))
@@ -86,12 +87,7 @@ class Founded:
             notices.bind(f"\0{name}")
             process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(NOTIFY_SOCKET=f"@{name}"))
             self._processes.append(process)
-            ended = os.pidfd_open(process.pid)
-            try:
-                readable, _, _ = select.select((notices, ended), (), (), READY_S)
-            finally:
-                os.close(ended)
-            assert notices in readable and b"READY=1" in notices.recv(4096), log.read_text()
+            until_ready(notices, process.pid, log)
         return process
 
     def stop(self) -> None:
@@ -103,6 +99,24 @@ class Founded:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _commands(printed: str) -> list[list[str]]:
+    return [shlex.split(line) for line in printed.splitlines() if line.startswith("   ")]
+
+
+def until_ready(notices: socket.socket, pid: int, log: Path) -> None:
+    """Return when READY=1 is among what is said; AssertionError with the log if the process ends before."""
+    ended = os.pidfd_open(pid)
+    deadline_s = time.monotonic() + READY_S
+    try:
+        while True:
+            readable, _, _ = select.select((notices, ended), (), (), max(deadline_s - time.monotonic(), 0.0))
+            assert notices in readable, log.read_text()
+            if b"READY=1" in notices.recv(4096).split(b"\n"):
+                return
+    finally:
+        os.close(ended)
 
 
 def run(*args: str) -> "subprocess.CompletedProcess[str]":

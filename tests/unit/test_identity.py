@@ -37,6 +37,16 @@ def test_a_seed_signs_for_its_public_key(path: Path) -> None:
     assert pair.verify(b"nonce", pair.sign(b"nonce"))
 
 
+def test_a_credential_of_systemd_may_show_the_mask_of_its_acl(path: Path) -> None:
+    identity.ensure_seed(path)
+    path.chmod(0o440)
+    if path.stat().st_uid == path.stat().st_gid == 0:
+        assert identity.read_seed(path)
+    else:
+        with pytest.raises(Refused, match="chmod 600"):
+            identity.read_seed(path)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
 def test_a_seed_that_others_can_touch_is_refused(path: Path, mode: int) -> None:
     identity.ensure_seed(path)
