@@ -133,5 +133,5 @@ def _key_pair(path: Path) -> nkeys.KeyPair:
 
 
 def _is_credential(status: os.stat_result) -> bool:
-    """True for what systemd makes for one service: root's, with an ACL whose mask shows as the group's right to read."""
+    """True for what systemd makes for one service: root's, with an ACL whose mask shows as the group's bits."""
     return status.st_uid == status.st_gid == 0 and status.st_mode & 0o777 == 0o440
