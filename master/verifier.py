@@ -13,12 +13,14 @@ from typing import Final
 import structlog
 
 from master.core.cluster import Node
+from master.core.expiry import expiry_findings
 from master.core.fleet import Fleet
 from master.core.verify import Verification
 from master.desired import Desired
 from master.progress import Progress
 from protocol.bus import MasterBus
 from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.key_messages import KeyInfo
 from protocol.names import ManagedPath, is_secret
 from protocol.verify_messages import FilesSeen, Finding, LookAtFiles
 
@@ -105,7 +107,8 @@ class Verifier:
         run.files = verification.files
         run.offline = tuple(node.name for node in config.sorted_nodes() if node.offline)
         findings = verification.findings(config.master.name, desired.problems)
-        run.findings = tuple(self._without_hashes(finding) for finding in findings)
+        files = (self._without_hashes(finding) for finding in findings)
+        run.findings = (*expiry_findings(await _certificates(bus), time.time()), *files)
 
     def _without_hashes(self, finding: Finding) -> Finding:
         """A secret's contents are told apart for the operator by something that cannot be found by trying."""
@@ -154,3 +157,11 @@ class Verifier:
                 verification.note_silent(node.name, str(error))
                 return
             verification.take(node.name, page, answer.files)
+
+
+async def _certificates(bus: MasterBus) -> tuple[KeyInfo, ...]:
+    """Return what the broker shows; nothing while it is gone, which is no fault of a certificate's."""
+    try:
+        return await bus.certificates()
+    except Unavailable:
+        return ()

@@ -15,14 +15,18 @@ NODES_NAMED_MAX: Final = 2000
 
 ENODEFILECHECK: Final = "ENODEFILECHECK"
 ECLUSTERFILECHECK: Final = "ECLUSTERFILECHECK"
-CODES: Final = (ECLUSTERFILECHECK, ENODEFILECHECK)
+ECLUSTERCERT: Final = "ECLUSTERCERT"
+CODES: Final = (ECLUSTERCERT, ECLUSTERFILECHECK, ENODEFILECHECK)
 """Ganeti's codes for what this verify finds: of the cluster, and of one node."""
 
-Problem = Literal["silent", "source", "missing", "incomplete", "unexpected", "different", "attributes", "unreadable"]
+Problem = Literal[
+    "silent", "source", "missing", "incomplete", "unexpected", "different", "attributes", "unreadable", "certificate"
+]
 """What is wrong. `silent`: a node gave no answer. `source`: the master ships something else than lies on its disk, or
 nothing. `missing`: a file is not where it should be. `incomplete`: an optional file is on some nodes of its scope
 and not on others. `unexpected`: it is outside its scope. `different`: its content is not the published one, or not
-the same everywhere. `attributes`: its owner, group or mode is not. `unreadable`: a node cannot or will not look."""
+the same everywhere. `attributes`: its owner, group or mode is not. `unreadable`: a node cannot or will not look.
+`certificate`: it expires soon, or has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,8 @@ class Finding:
     wanted: str = ""
     """Owner, group and mode as published."""
     reason: str = ""
+    is_warning: bool = False
+    """It does not make a cluster a faulty one yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

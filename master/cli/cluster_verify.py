@@ -52,8 +52,9 @@ def verify(error_codes: bool, ignored: tuple[str, ...], group: str | None, node_
 
     Every node that is not marked offline reads every managed file again; content, owner, group and mode are held
     against what is published. Found are files that are missing, different or have the wrong owner or mode, files on
-    a node outside their scope, nodes that do not answer, and what the master cannot ship. Nothing is changed; what is
-    published when the command starts is given a few seconds to arrive.
+    a node outside their scope, nodes that do not answer, what the master cannot ship, and certificates that expire
+    (within 30 days: a warning). Nothing is changed; what is published when the command starts is given a few seconds
+    to arrive.
 
     Exit code 0: all is as it should be. Exit code 1: at least one error was found, or the master does not answer.
 
@@ -108,7 +109,7 @@ class Report:
 
     def add(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
-            severity = WARNING if finding.code in self._ignored else ERROR
+            severity = WARNING if finding.is_warning or finding.code in self._ignored else ERROR
             self._count[severity] += 1
             if self._as_json:
                 self._shapes.append(_shape(finding, severity))
@@ -146,6 +147,8 @@ def _sentence(finding: Finding) -> str:
     """Return what was found, in Ganeti's words where Ganeti has some."""
     where = _names(finding.nodes, finding.nodes_count)
     match finding.problem:
+        case "certificate":
+            return finding.reason
         case "silent":
             return f"Node did not return file checksum data: {finding.reason}"
         case "source":

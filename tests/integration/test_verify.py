@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from master.api import verbs
+from master.audit import AuditLog
 from master.core.cluster import AncillaryFile, new_cluster
 from master.daemon import MasterDaemon
 from master.managed_files import ManagedFiles
@@ -114,7 +115,7 @@ async def a_cluster(tmp_path: Path, *, files: int = 1, absent: int = 0) -> Async
     bus, served = broker.master(daemon.hear), asyncio.Event()
 
     async def serve() -> None:
-        await bus.serve(verbs.handlers(daemon, version="0.0.0"))
+        await bus.serve(verbs.handlers(daemon, AuditLog(settings.state_dir, lambda asker: ""), version="0.0.0"))
         served.set()
 
     running = asyncio.create_task(daemon.run(bus, serve))

@@ -24,6 +24,7 @@ from protocol.bus import (
 )
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobBoard, JobReport
+from protocol.key_messages import KeyInfo
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -366,6 +367,9 @@ class MemoryMasterBus(AnsweringSide):
         payload, subject = envelopes.encode_bell(bell, self.broker.signer), envelopes.bell_subject(bell)
         await self.reach(subject)
         self.broker.say(subject, payload)
+
+    async def certificates(self) -> tuple[KeyInfo, ...]:
+        return ()
 
     async def ring_cluster(self) -> None:
         await self.reach(subjects.CLUSTER_BELL)

@@ -7,6 +7,7 @@ import pytest
 
 from protocol.errors import Refused, Unavailable
 from protocol.verify_messages import (
+    ECLUSTERCERT,
     ECLUSTERFILECHECK,
     ENODEFILECHECK,
     ClusterVerified,
@@ -52,6 +53,16 @@ def test_all_well_says_so_and_ends_with_0() -> None:
         "* Verifying configuration file consistency",
         "25 files on 3 nodes: all is as it should be",
     ]
+
+
+def test_a_certificate_is_a_warning_first_and_an_error_in_its_last_week() -> None:
+    soon = Finding(problem="certificate", code=ECLUSTERCERT, reason="While verifying x: soon", is_warning=True)
+
+    code, lines, _ = run(a_reply(soon))
+    assert (code, lines[2]) == (0, "  - WARNING: cluster: While verifying x: soon")
+    assert lines[-1] == "25 files on 3 nodes: 1 warning"
+    code, lines, _ = run(a_reply(replace(soon, is_warning=False)), line="--error-codes")
+    assert (code, lines[2]) == (1, "  - ERROR:ECLUSTERCERT:cluster:None:While verifying x: soon")
 
 
 def test_findings_are_ganetis_lines_and_end_with_1() -> None:

@@ -47,6 +47,7 @@ FINDING = Finding(
     variants_count=1,
     wanted="root:root 0640",
     reason="is a directory",
+    is_warning=True,
 )
 
 SAMPLES: tuple[Any, ...] = (
