@@ -223,7 +223,7 @@ def test_every_ssconf_file_goes_to_all_nodes() -> None:
         path: scope for path, scope in scopes(a_config()).items() if "/ssconf_" in path
     }
     assert generated[ManagedPath(f"{DATA}/ssconf_master_node")].content == b"node1\n"
-    assert len(generated) == 16
+    assert len(generated) == 17
 
 
 def test_ssconf_may_become_empty_and_has_to_exist() -> None:
