@@ -26,13 +26,20 @@ SERVER_DAYS: Final = 825
 RENEWED_BEFORE_DAYS: Final = 30
 """A server's certificate that expires sooner is made anew when the server is set up."""
 
+FORMER_KEPT: Final = 4
+"""Who was not told of so many renewals of the authority can still come back."""
+
 _BACKDATED: Final = datetime.timedelta(hours=1)
 """A node whose clock is a little behind still believes a certificate of today."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A private key and its certificate, as two files."""
+    """An authority as two files: what it signs with, for its owner alone, and what everybody may see.
+
+    The first one decides, and is replaced at once: it holds the private key, its certificate, the same vouched for by
+    the authorities before it, and their certificates.
+    """
 
     key: Path
     certificate: Path
@@ -52,54 +59,54 @@ class Facts:
 
 def ensure_authority(pair: Pair, cluster_name: str) -> None:
     """Make the cluster's certificate authority, or as much of it as is missing."""
-    key = _ensure_key(pair.key)
-    if pair.certificate.exists() and _is_of(_read(pair.certificate), key):
-        return
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"gnt-mesh {cluster_name}"[:64])])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        _builder(name, name, key.public_key(), AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(_key_id_of(key), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    _write(pair.certificate, certificate)
+    if not pair.key.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        _write_secret(pair.key, key, [_authority_certificate(name, key, name, key, AUTHORITY_DAYS)])
+    key, chain = _read_secret(pair.key)
+    if not chain:  # made when the key lay there alone
+        own = _read(pair.certificate) if pair.certificate.exists() else None
+        fits = own is not None and _is_of(own, key)
+        chain = [own if own and fits else _authority_certificate(name, key, name, key, AUTHORITY_DAYS)]
+        _write_secret(pair.key, key, chain)
+    text = chain[0].public_bytes(serialization.Encoding.PEM)
+    if not pair.certificate.exists() or (_read(pair.certificate), pair.certificate.read_bytes()) != (chain[0], text):
+        durable.write_file(pair.certificate, text, mode=0o644)
 
 
-def ensure_server(pair: Pair, authority: Pair, names: Sequence[str], *, days: int = SERVER_DAYS) -> None:
-    """Make a server's certificate for these names and addresses, unless there is one that serves.
+def renew_authority(pair: Pair) -> None:
+    """Give the cluster another authority, for which the one before vouches: whoever knows only that believes it too.
 
-    The authority's own certificate follows it: a node that has but its fingerprint gets it from the server.
+    That way it stays for those who have not been told of the new one: for as long as the certificates before are good.
     """
-    key = _ensure_key(pair.key)
-    issuer = _read(authority.certificate)
-    if pair.certificate.exists() and _serves(_read_chain(pair.certificate), key, issuer, names):
-        return
-    issuer_key = _read_key(authority.key)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    # A server of a cluster of servers is also a client of the others.
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-    certificate = (
-        _builder(subject, issuer.subject, key.public_key(), days)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(usage, critical=False)
-        .add_extension(_key_id_of(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        .sign(issuer_key, hashes.SHA256())
-    )
-    _write(pair.certificate, certificate, issuer)
+    former, chain = _read_secret(pair.key)
+    name, now = chain[0].subject, datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    days = max((chain[0].not_valid_after_utc - now).days, 1)
+    own = _authority_certificate(name, key, name, key, AUTHORITY_DAYS)
+    # The certificate that the former vouches for comes before all that vouch for themselves: OpenSSL takes the first.
+    bridges = [_authority_certificate(name, key, name, former, days), *(c for c in chain[1:] if not _is_root(c))]
+    roots = [c for c in chain if _is_root(c)]
+    kept = [[c for c in group if c.not_valid_after_utc > now][:FORMER_KEPT] for group in (bridges, roots)]
+    _write_secret(pair.key, key, [own, *kept[0], *kept[1]])
+    durable.write_file(pair.certificate, own.public_bytes(serialization.Encoding.PEM), mode=0o644)
+
+
+def ensure_server(path: Path, authority: Pair, names: Sequence[str], *, days: int = SERVER_DAYS) -> None:
+    """Make a server's key and certificate for these names and addresses, in one file, unless what is there serves.
+
+    What vouches for it follows, the authority's own certificate at the end: who has but its fingerprint gets it there.
+    """
+    found = _read_secret(path) if path.exists() else None
+    if found is None or not _serves(found[1], found[0], _vouching(authority), names):
+        key = found[0] if found else ec.generate_private_key(ec.SECP256R1())
+        _write_server(path, key, authority, names, days)
+
+
+def renew_server(path: Path, authority: Pair) -> None:
+    """Give a server another key, and a certificate for the names that it has had."""
+    names = sorted(_names_of(_read(path)))
+    _write_server(path, ec.generate_private_key(ec.SECP256R1()), authority, names, SERVER_DAYS)
 
 
 def facts(path: Path) -> Facts:
@@ -112,6 +119,64 @@ def facts(path: Path) -> Facts:
         expires=certificate.not_valid_after_utc.timestamp(),
         names=tuple(sorted(_names_of(certificate))),
     )
+
+
+def _authority_certificate(
+    name: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, signer: ec.EllipticCurvePrivateKey, days: int
+) -> x509.Certificate:
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        _builder(name, issuer, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(_key_id_of(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def _write_server(
+    path: Path, key: ec.EllipticCurvePrivateKey, authority: Pair, names: Sequence[str], days: int
+) -> None:
+    issuer_key, chain = _read_secret(authority.key)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    # A server of a cluster of servers is also a client of the others.
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    certificate = (
+        _builder(subject, chain[0].subject, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(usage, critical=False)
+        .add_extension(_key_id_of(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    _write_secret(path, key, [certificate, *_vouching(authority)])
+
+
+def _vouching(authority: Pair) -> list[x509.Certificate]:
+    """Return what a server shows after its own certificate: what others vouch for, then what vouches for itself."""
+    _, chain = _read_secret(authority.key)
+    return [*(c for c in chain if not _is_root(c)), *(c for c in chain if _is_root(c))]
+
+
+def _is_root(certificate: x509.Certificate) -> bool:
+    """All authorities of a cluster have one name, so only the signature tells who vouches."""
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _builder(
@@ -149,63 +214,57 @@ def _names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def _serves(
-    chain: Sequence[x509.Certificate], key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate, names: Sequence[str]
+    chain: Sequence[x509.Certificate],
+    key: ec.EllipticCurvePrivateKey,
+    vouching: Sequence[x509.Certificate],
+    names: Sequence[str],
 ) -> bool:
-    certificate = chain[0]
-    if chain[1:] != [issuer]:
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    if not chain or [*chain[1:]] != [*vouching]:
         return False
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=RENEWED_BEFORE_DAYS)
-    if certificate.not_valid_after_utc < soon:
+    if chain[0].not_valid_after_utc < soon:
         return False
-    return _is_of(certificate, key) and set(names) <= _names_of(certificate)
+    return _is_of(chain[0], key) and set(names) <= _names_of(chain[0])
 
 
 def _is_of(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
     return certificate.public_key() == key.public_key()
 
 
-def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    if path.exists():
-        return _read_key(path)
-    key = ec.generate_private_key(ec.SECP256R1())
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    durable.write_file(path, text, mode=0o600)
-    return key
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _read_secret(path: Path) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
+    """Return the private key in a file, and the certificates that follow it."""
     try:
         if path.stat().st_mode & 0o077:
             raise Refused(f"{path}: a private key that others can read is no secret; make a new one")
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        content = path.read_bytes()
+        key = serialization.load_pem_private_key(content, password=None)
     except OSError as error:
         raise Refused(f"{path}: cannot read the private key: {os.strerror(error.errno or 0)}") from error
     except (ValueError, TypeError) as error:
         raise Refused(f"{path}: not a private key without a password") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Refused(f"{path}: not a key on an elliptic curve, as those that gnt-mesh makes")
-    return key
+    return key, _certificates_in(path, content) if b"BEGIN CERTIFICATE" in content else []
 
 
 def _read(path: Path) -> x509.Certificate:
-    return _read_chain(path)[0]
-
-
-def _read_chain(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return _certificates_in(path, path.read_bytes())[0]
     except OSError as error:
         raise Refused(f"{path}: cannot read the certificate: {os.strerror(error.errno or 0)}") from error
+
+
+def _certificates_in(path: Path, content: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content)
     except ValueError as error:
         raise Refused(f"{path}: not a certificate") from error
 
 
-def _write(path: Path, *chain: x509.Certificate) -> None:
+def _write_secret(path: Path, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> None:
+    """Write a private key and the certificates that belong to it, at once."""
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     parts = [certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain]
-    durable.write_file(path, parts, mode=0o644)
+    durable.write_file(path, [text, *parts], mode=0o600)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from master import founding
-from master.core import broker_config
 from master.core.cluster import DEFAULT_HYPERVISORS, ClusterConfig, new_cluster
 from master.core.from_ganeti import first_config, is_ganetis
 from master.core.hypervisors import BUILT_IN
@@ -99,12 +98,8 @@ class FirstNode:
         return self.broker_dir / founding.NODES_FILE
 
     @property
-    def broker_key(self) -> Path:
-        return self.broker_dir / "server.key"
-
-    @property
     def broker_certificate(self) -> Path:
-        return self.broker_dir / "server.pem"
+        return self.broker_dir / "tls.pem"
 
     @property
     def store_dir(self) -> Path:
@@ -147,10 +142,7 @@ def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
         config = replace(config, nodes={**config.nodes, master.uuid: master})
         url = f"tls://{_bracketed(listener.names[0])}:{listener.port}"
         config = founding.with_operator(config, users["operator"])
-        nodes, access = broker_config.lists(config)
-        put(place.broker_nodes, nodes)
-        put(place.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
-        put(place.broker_config, founding.broker_text(place, listener, users, version))
+        founding.put_broker(place, config, listener, version)
         put(place.master_keys, founding.master_keys_text(place), mode=0o644)
         put(place.nats_context, founding.nats_context_text(place, config.cluster.cluster_name, url))
         _put_settings(place, config.master.name, url, path)

@@ -19,7 +19,7 @@ from master.core.grants import Access
 from protocol import durable, identity
 from protocol.errors import Refused
 
-USERS: Final = ("master", "admin", "system", "join", "operator")
+USERS: Final = (*broker_config.OWN_USERS, "operator")
 
 OPERATOR: Final = "admin"
 """What the audit log calls the one who uses `gnt-mesh` where the cluster was made."""
@@ -47,10 +47,14 @@ class Places(Protocol):
         """The certificate of the cluster's authority."""
 
     @property
-    def broker_key(self) -> Path: ...
+    def broker_certificate(self) -> Path:
+        """The server's, with its key."""
 
     @property
-    def broker_certificate(self) -> Path: ...
+    def broker_nodes(self) -> Path: ...
+
+    @property
+    def broker_config(self) -> Path: ...
 
     @property
     def store_dir(self) -> Path:
@@ -76,7 +80,7 @@ def make_identities(places: Places, cluster_name: str, listener: Listener) -> di
     """
     authority = Pair(places.authority_key, places.authority)
     certificates.ensure_authority(authority, cluster_name)
-    certificates.ensure_server(Pair(places.broker_key, places.broker_certificate), authority, listener.names)
+    certificates.ensure_server(places.broker_certificate, authority, listener.names)
     identity.ensure_seed(places.seed(SIGNING))
     return {user: identity.ensure_seed(places.seed(user)) for user in USERS}
 
@@ -96,7 +100,26 @@ def with_operator(config: ClusterConfig, key: str) -> ClusterConfig:
     return with_cluster(config, replace(config.cluster, access=(*others, operator)), now)
 
 
-def broker_text(places: Places, listener: Listener, users: Mapping[str, str], version: tuple[int, int, int]) -> bytes:
+def put_own_users(seeds: Mapping[str, Path], nodes_file: Path) -> None:
+    """Write whom the broker knows as the cluster's own users: by the key in use, and by one that is being taken up."""
+    keys = {
+        user: [identity.read_public_key(path) for path in (seed, identity.next_of(seed)) if path.exists()]
+        for user, seed in seeds.items()
+    }
+    for name, content in broker_config.render_own(keys).items():
+        put(nodes_file.with_name(name), content)
+
+
+def put_broker(places: Places, config: ClusterConfig, listener: Listener, version: tuple[int, int, int]) -> None:
+    """Write the broker's configuration, and all that it includes."""
+    nodes, access = broker_config.lists(config)
+    put(places.broker_nodes, nodes)
+    put(places.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
+    put_own_users({user: places.seed(user) for user in broker_config.OWN_USERS}, places.broker_nodes)
+    put(places.broker_config, broker_text(places, listener, version))
+
+
+def broker_text(places: Places, listener: Listener, version: tuple[int, int, int]) -> bytes:
     """Return the broker's configuration. It has absolute paths in it."""
     try:
         text = broker_config.render_server(
@@ -105,12 +128,7 @@ def broker_text(places: Places, listener: Listener, users: Mapping[str, str], ve
             port=listener.port,
             store_dir=str(places.store_dir),
             nodes_file=NODES_FILE,
-            master_key=users["master"],
-            admin_key=users["admin"],
-            system_key=users["system"],
-            join_key=users["join"],
             certificate_file=str(places.broker_certificate),
-            key_file=str(places.broker_key),
             server_version=version,
         )
     except ValueError as error:

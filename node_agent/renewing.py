@@ -11,12 +11,11 @@ from typing import Final
 
 import structlog
 
-from protocol import durable, identity
+from protocol import identity
 from protocol.bus import AgentBus, Handler
 from protocol.errors import Refused, Unavailable
 from protocol.key_messages import KeyTold, MakeKey, UseKey
 
-PENDING_SUFFIX: Final = ".next"
 ANSWER_FIRST_S: Final = 0.05
 """The answer has to leave on the connection that is given up then."""
 
@@ -28,7 +27,7 @@ class Renewing:
 
     def __init__(self, seed_file: Path, bus: AgentBus) -> None:
         self._seed_file = seed_file
-        self._pending = seed_file.with_name(seed_file.name + PENDING_SUFFIX)
+        self._pending = identity.next_of(seed_file)
         self._bus = bus
         self._switching: asyncio.Task[None] | None = None
 
@@ -52,8 +51,7 @@ class Renewing:
         if self._in_use() != request.public_key:
             if not self._pending.exists() or identity.read_public_key(self._pending) != request.public_key:
                 raise Refused("this is not the key that I have made")
-            self._pending.replace(self._seed_file)
-            durable.sync_directory(self._seed_file.parent)
+            identity.take_next(self._seed_file)
             log.info("key_renewed", public_key=request.public_key)
             self._switching = asyncio.create_task(self._switch())
         return KeyTold(public_key=request.public_key)

@@ -22,6 +22,7 @@ from protocol.names import public_key
 __all__ = [
     "ensure_seed",
     "is_signed",
+    "next_of",
     "public_key",
     "public_key_of",
     "public_keys_text",
@@ -33,6 +34,7 @@ __all__ = [
     "read_seed",
     "seed_of",
     "sign",
+    "take_next",
 ]
 
 
@@ -43,6 +45,18 @@ def ensure_seed(path: Path) -> str:
         seed = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
         durable.write_file(path, bytes(seed) + b"\n", mode=0o600)
     return read_public_key(path)
+
+
+def next_of(path: Path) -> Path:
+    """Return where the seed lies that is to replace the one at `path`, while both are valid."""
+    return path.with_name(path.name + ".next")
+
+
+def take_next(path: Path) -> None:
+    """Replace a seed by its next one, durably and at once; done already if there is none."""
+    if next_of(path).exists():
+        next_of(path).replace(path)
+        durable.sync_directory(path.parent)
 
 
 def read_public_key(path: Path) -> str:

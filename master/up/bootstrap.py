@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from master import founding
-from master.core import broker_config
 from master.core.cluster import ClusterConfig, from_text, new_cluster
 from master.founding import Listener, put, toml_text
 from master.store import save_config
@@ -133,10 +132,7 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     if (known := founding.with_operator(config, users["operator"])) != config:
         save_config(layout.config_data(marker.master), config := known)
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))
-    nodes, access = broker_config.lists(config)
-    put(layout.broker_nodes, nodes)
-    put(layout.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
-    put(layout.broker_config, founding.broker_text(layout, listener, users, version))
+    founding.put_broker(layout, config, listener, version)
     operator = {
         "name": founding.OPERATOR,
         "server": marker.url,

@@ -111,12 +111,8 @@ class Layout:
         return self.broker_dir / "nats-server.conf"
 
     @property
-    def broker_key(self) -> Path:
-        return self.broker_dir / "server.key"
-
-    @property
     def broker_certificate(self) -> Path:
-        return self.broker_dir / "server.pem"
+        return self.broker_dir / "tls.pem"
 
     @property
     def broker_nodes(self) -> Path:

@@ -192,22 +192,20 @@ class Mesh:
                 f'root = "{self.root(node)}"\n'
                 f'state_dir = "{self.root(node)}/var/lib/gnt-mesh/agent"\n'
             )
-        certificate = Pair(self._broker / "server.key", self._broker / "server.pem")
+        certificate = self._broker / "server.pem"
         certificates.ensure_server(certificate, self._authority, ("127.0.0.1",))
         durable.write_file(self._broker / broker_config.ACCESS_FILE, broker_config.render_access([], []).encode())
         durable.write_file(self._broker / "nodes.conf", broker_config.render_nodes([]).encode())
+        keys = {user: [self._public[user]] for user in broker_config.OWN_USERS}
+        for name, content in broker_config.render_own(keys).items():
+            durable.write_file(self._broker / name, content)
         text = broker_config.render_server(
             server_name="bench",
             host="127.0.0.1",
             port=int(url.rpartition(":")[2]),
             store_dir=str(self._broker / "store"),
             nodes_file="nodes.conf",
-            master_key=self._public["master"],
-            admin_key=self._public["admin"],
-            system_key=self._public["system"],
-            join_key=self._public["join"],
-            certificate_file=str(certificate.certificate),
-            key_file=str(certificate.key),
+            certificate_file=str(certificate),
         )
         durable.write_file(self._broker / "server.conf", text.encode())
 

@@ -50,7 +50,7 @@ def test_keys_are_for_their_owner_alone_and_settings_have_no_absolute_path(tmp_p
         told = json.loads(here.init("mesh1", "--node", "node1", "--json").stdout)
         assert told["cluster"] == "mesh1" and Path(told["config_data"]) == here.root / CONFIG_DATA
 
-        secret = [path for path in here.etc.rglob("*") if path.suffix in (".nk", ".key")]
+        secret = [path for path in here.etc.rglob("*") if path.suffix in (".nk", ".key") or path.name == "tls.pem"]
         assert len(secret) == 9
         assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
         for path in here.etc.glob("*.toml"):

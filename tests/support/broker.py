@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from master import certificates
+from master import certificates, founding
 from master.certificates import Pair
 from master.core import broker_config
 from protocol import durable, identity
@@ -52,9 +52,10 @@ class Broker:
         self._reader: asyncio.Task[None] | None = None
         self.keys = Keys(*(self._seed(name) for name in ("master", "admin", "system", "signing", "join")))
         self.authority = Pair(directory / "ca.key", directory / "ca.pem")
-        self.certificate = Pair(directory / "server.key", directory / "server.pem")
+        self.certificate = directory / "server.pem"
         certificates.ensure_authority(self.authority, "test")
         certificates.ensure_server(self.certificate, self.authority, ("127.0.0.1",))
+        self.set_own()
         self.set_nodes({})
         self.set_access({})
 
@@ -86,6 +87,12 @@ class Broker:
         """Write which node may read which scopes. The server sees it when it reloads or starts."""
         text = broker_config.render_nodes((self.node_key(node), node, scopes) for node, scopes in nodes.items())
         durable.write_file(self.directory / "nodes.conf", text.encode())
+
+    def set_own(self) -> None:
+        """Write whom it knows as the cluster's own users."""
+        founding.put_own_users(
+            {user: self.directory / "keys" / user for user in broker_config.OWN_USERS}, self.directory / "nodes.conf"
+        )
 
     def set_access(self, users: Mapping[str, AccessRole], scopes: Collection[ScopeName] = ()) -> None:
         """Write who is operator and who observer, as `set_nodes`."""
@@ -147,12 +154,7 @@ class Broker:
             port=self.port,
             store_dir=str(self.store_dir),
             nodes_file="nodes.conf",
-            master_key=self._key("master"),
-            admin_key=self._key("admin"),
-            system_key=self._key("system"),
-            join_key=self._key("join"),
-            certificate_file=str(self.certificate.certificate),
-            key_file=str(self.certificate.key),
+            certificate_file=str(self.certificate),
         )
 
     def _seed(self, name: str) -> str:

@@ -26,11 +26,11 @@ async def old_server(
 ) -> AsyncIterator[OldServer]:
     """Yield a socket that says it is a nats-server of this version, and answers pings."""
     authority = authority or Pair(directory / "old-ca.key", directory / "old-ca.pem")
-    certificate = Pair(directory / "old.key", directory / "old.pem")
+    certificate = directory / "old.pem"
     certificates.ensure_authority(authority, "old")
     certificates.ensure_server(certificate, authority, ("127.0.0.1",))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate.certificate, certificate.key)
+    context.load_cert_chain(certificate)
     old = OldServer(Endpoint("", authority.certificate))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from master import certificates
 from master.certificates import Pair
-from master.core.broker_config import render_access, render_nodes, render_server
+from master.core.broker_config import render_access, render_nodes, render_own, render_server
 from protocol.names import ALL, MASTER_CANDIDATES, NodeName
 from protocol.permissions import node_permissions
 from tests.support import strategies
@@ -19,6 +19,7 @@ from tests.support.builders import NODE1, NODE2
 from tests.support.memory_bus import public_key_of
 
 MASTER, ADMIN, SYSTEM, JOIN = (public_key_of(NodeName(name)) for name in ("master", "admin", "system", "join"))
+OWN = {"master": [MASTER], "admin": [ADMIN], "system": [SYSTEM], "join": [JOIN]}
 KEY1, KEY2 = public_key_of(NODE1), public_key_of(NODE2)
 
 
@@ -30,12 +31,7 @@ def a_server(**given: Any) -> str:
             "port": 4222,
             "store_dir": "store",
             "nodes_file": "nodes.conf",
-            "master_key": MASTER,
-            "admin_key": ADMIN,
-            "system_key": SYSTEM,
-            "join_key": JOIN,
             "certificate_file": "server.pem",
-            "key_file": "server.key",
         }
         | given
     )
@@ -48,7 +44,9 @@ def is_accepted(directory: Path, server: str, nodes: str, access: str = "") -> b
     (directory / "access.conf").write_text(access or render_access([], []))
     authority = Pair(directory / "ca.key", directory / "ca.pem")
     certificates.ensure_authority(authority, "mesh")
-    certificates.ensure_server(Pair(directory / "server.key", directory / "server.pem"), authority, ["127.0.0.1"])
+    certificates.ensure_server(directory / "server.pem", authority, ["127.0.0.1"])
+    for name, content in render_own(OWN).items():
+        (directory / name).write_bytes(content)
     command = [SERVER, "-t", "-c", "server.conf"]
     checked = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=20)
     assert "is valid" in checked.stderr or checked.returncode, checked.stderr
@@ -112,8 +110,11 @@ def test_accounts_and_users_are_those_of_the_design() -> None:
 
     assert "system_account: SYS" in text
     assert text.count("jetstream: enabled") == 1
-    for key in (MASTER, ADMIN, SYSTEM):
-        assert text.count(key) == 1
+    own = {name: content.decode() for name, content in render_own(OWN | {"master": [MASTER, KEY1]}).items()}
+    for name, keys in {"ctl.conf": (MASTER, KEY1, ADMIN), "sys.conf": (SYSTEM,), "join.conf": (JOIN,)}.items():
+        assert text.count(f'include "{name}"') == 1
+        assert [own[name].count(key) for key in keys] == [1] * len(keys) and own[name].count("nkey") == len(keys)
+    assert "mesh.api.join" in own["join.conf"] and "permissions" not in own["ctl.conf"]
     assert '{ service: "$JS.API.DIRECT.GET.*", response_type: stream }' in text
     assert '{ service: "$JS.API.DIRECT.GET.*.>" }' in text
     assert '{ service: { account: CTL, subject: "mesh.ask.*.>" }, share: true }' in text
@@ -145,16 +146,16 @@ def test_what_is_no_key_is_refused(key: str) -> None:
     """One bad key, and the server refuses the whole file."""
     with pytest.raises(ValueError, match="public key"):
         render_nodes([(key, NODE1, [ALL])])
-    for user in ("master_key", "admin_key", "system_key"):
+    for user in ("master", "admin", "system"):
         with pytest.raises(ValueError, match="public key"):
-            a_server(**{user: key})
+            render_own(OWN | {user: [key]})
 
 
 def test_a_key_belongs_to_one_user() -> None:
     with pytest.raises(ValueError, match="one public key"):
         render_nodes([(KEY1, NODE1, [ALL]), (KEY1, NODE2, [])])
     with pytest.raises(ValueError, match="a key each"):
-        a_server(admin_key=MASTER)
+        render_own(OWN | {"admin": [MASTER]})
 
 
 @pytest.mark.parametrize("file", ["", "/etc/nodes.conf", 'a"b', "a'b", "a\\b", "a\nb"])
