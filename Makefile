@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+AT_ONCE ?= 3
 BIN := .venv/bin
 STAMP := .venv/.installed
 NATS_COMMAND := github.com/nats-io/natscli/nats@latest
@@ -24,8 +25,8 @@ help:  ## list what there is
 demo: $(STAMP)  ## a mesh of one master and three nodes on this machine: watch it work (ARGS=--keep)
 	@$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(STAMP) nats  ## all tests, on a real nats-server and real processes (ARGS='-k name')
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) nats  ## all tests, on a real nats-server and real processes (ARGS='-k name', AT_ONCE=1)
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## ruff, mypy strict, the architecture test
 	@$(BIN)/ruff check .
