@@ -258,7 +258,8 @@ class OperatorBus(Protocol):
     """An operator's side: requests, and a bell that says when to look again."""
 
     async def ask(self, verb: str, request: object, reply: type[Reply], *, timeout_s: float = 10.0) -> Reply:
-        """Return the master's reply; Refused with its sentence, Unavailable if it does not answer in time."""
+        """Return the master's reply; Refused or Unavailable with its sentence, Unreachable if there is no master,
+        NoAnswer if it does not answer in time."""
 
     def bells(self) -> AsyncIterator[None]:
         """Yield once at the start and then whenever something may have changed, however often it did meanwhile."""

@@ -15,3 +15,11 @@ class Refused(MeshError):
 
 class Unavailable(MeshError):
     """The world is in the way (network, disk, a missing blob): report, try again later, slower each time."""
+
+
+class Unreachable(Unavailable):
+    """Who should be asked is not there: nothing was heard, and so nothing was done."""
+
+
+class NoAnswer(Unavailable):
+    """Something was asked and not answered: whether it was heard, and done, is not known."""

@@ -12,6 +12,7 @@ from master.cli.output import emit_json, emit_lines, show
 from master.cli.shapes import changed_shape, outcome_shape
 from master.cli.waiting import Outcome, deadline_sentences, progress_line, reached_sentence, wait_for
 from protocol.change_messages import ChangeRequest, Preview
+from protocol.errors import NoAnswer
 from protocol.operator_messages import Changed, WaitRequest
 
 CHANGE_ANSWER_S = 30.0
@@ -29,7 +30,7 @@ def change(
 
     async def work(session: Session) -> int:
         asked = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run, confirm=given.confirm)
-        changed = await session.bus.ask(verb, asked, Changed, timeout_s=CHANGE_ANSWER_S)
+        changed = await ask_for(session, verb, asked)
         if changed.preview:
             return tell_preview(changed.done, changed.preview, as_json=as_json)
         if not as_json:
@@ -40,6 +41,15 @@ def change(
         return _tell(outcome, timeout_s, quiet=as_json) if outcome else DONE
 
     return with_bus(work)
+
+
+async def ask_for(session: Session, verb: str, request: ChangeRequest) -> Changed:
+    """Return what the master says to a change; NoAnswer also says how to find out whether it was done."""
+    try:
+        return await session.bus.ask(verb, request, Changed, timeout_s=CHANGE_ANSWER_S)
+    except NoAnswer as error:
+        found_out = "it may have been done all the same, see: gnt-mesh cluster audit list"
+        raise NoAnswer(f"{error}; {found_out}") from error
 
 
 def _token_lines(changed: Changed) -> list[str]:

@@ -14,7 +14,7 @@ import click
 from master.cli.asker import asker
 from master.cli.lazy import chosen_directory
 from protocol.bus import OperatorBus
-from protocol.errors import Refused, Unavailable
+from protocol.errors import NoAnswer, Refused, Unreachable
 
 if TYPE_CHECKING:
     from master.settings import OperatorSettings
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_bus(directory: Path | None) -> AsyncIterator[OperatorBus]:
-    """Connect to the mesh in `directory`, or to the configured one; Refused or Unavailable say why it cannot be."""
+    """Connect to the mesh in `directory`, or to the configured one; Refused or Unreachable say why it cannot be."""
     # Imported here: the bus over NATS is most of what this command costs to start.
     from protocol.identity import read_seed
     from protocol.nats_bus import Endpoint, NatsOperatorBus
@@ -91,8 +91,10 @@ async def _session(wiring: Wiring, directory: Path | None, work: Callable[[Sessi
     try:
         async with wiring.connect(directory) as bus:
             return await work(Session(bus, wiring.clock, wiring.sleep, wiring.asker))
-    except Unavailable as error:
-        raise Unavailable(f"{error}; {_next_step(directory)}") from error
+    except Unreachable as error:
+        raise Unreachable(f"{error}; {_next_step(directory)}") from error
+    except NoAnswer as error:
+        raise NoAnswer(f"the master does not answer: {error}; its log: {_log_of_the_master(directory)}") from error
 
 
 def _check_there(path: Path, directory: Path | None) -> None:
@@ -111,3 +113,9 @@ def _next_step(directory: Path | None) -> str:
     if directory:
         return f"if the mesh is not up, start it with: gnt-mesh up --dir {shlex.quote(str(directory))}"
     return "is the mesh running? see: systemctl status 'gnt-mesh*'"
+
+
+def _log_of_the_master(directory: Path | None) -> str:
+    if directory and (log := directory / "log/master.log").exists():
+        return shlex.quote(str(log))
+    return "journalctl -u gnt-mesh-master"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from master.cli import options
-from master.cli.change import CHANGE_ANSWER_S, tell_preview
+from master.cli.change import ask_for, tell_preview
 from master.cli.connect import Session, with_bus
 from master.cli.failures import DONE
 from master.cli.job import job_shape
@@ -18,7 +18,6 @@ from master.cli.os_options import sealed
 from master.cli.output import emit_json, emit_lines
 from master.cli.shapes import changed_shape
 from protocol.instance_messages import InstanceAdd, InstanceExport, InstanceReinstall, InstanceRename, JobWishes
-from protocol.operator_messages import Changed
 from protocol.os_names import job_id
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,7 +86,7 @@ def change_with_job(
         asked: Any = replace(request, by=session.asker(), reason=given.reason, dry_run=given.dry_run)
         if confidences and (confidences.private or confidences.secret):
             asked = replace(asked, sealed=await sealed(session, confidences.private, confidences.secret))
-        changed = await session.bus.ask(verb, asked, Changed, timeout_s=CHANGE_ANSWER_S)
+        changed = await ask_for(session, verb, asked)
         if changed.preview:
             return tell_preview(changed.done, changed.preview, as_json=as_json)
         job = changed.job

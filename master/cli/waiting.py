@@ -100,15 +100,15 @@ def reached_sentence(outcome: Outcome) -> str:
     if goal is None or not (goal.generations or goal.serials or goal.looks):
         return ""
     if outcome.nodes_total == 0:
-        return "no node has to hold it now: nothing to wait for"
+        return "No node has to hold it now: nothing to wait for"
     facts = [f"{scope} generation {generation}" for scope, generation in sorted(goal.generations.items())]
     facts.append(f"{count(outcome.nodes_total, 'node')} asked")
     if 1 <= len(goal.nodes) <= NAMED_MAX:
         who, one = ", ".join(goal.nodes), len(goal.nodes) == 1
     elif outcome.nodes_total == 1:
-        who, one = "the one node", True
+        who, one = "The one node", True
     else:
-        who, one = f"all {outcome.nodes_total} nodes", False
+        who, one = f"All {outcome.nodes_total} nodes", False
     looked = ("has read its disk again and " if one else "have read their disks again and ") if goal.looks else ""
     holds = "holds all it must" if one else "hold all they must"
     only = " and nothing more" if goal.serials else ""
@@ -120,7 +120,7 @@ def deadline_sentences(outcome: Outcome, timeout_s: float) -> tuple[str, list[st
     lines = [_missing_line(one) for one in outcome.missing]
     lacking = _lacking(outcome.missing)
     if outcome.trouble:
-        sentence = f"after {timeout_s:g} s the master does not answer: {outcome.trouble}; look with: gnt-mesh status"
+        sentence = f"after {timeout_s:g} s it is not known who holds it: {outcome.trouble}; look with: gnt-mesh status"
     else:
         total = count(max(outcome.nodes_total, lacking), "node")
         verb = "does" if lacking == 1 else "do"

@@ -78,7 +78,7 @@ def up(directory: Path, wanted: Wanted, *, log_format: str, environment: Mapping
                 environment=environment,
             )
             asyncio.run(_run(mesh, to_add, terminal))
-            terminal.say(f"all of it has ended; go on with: gnt-mesh up --dir {shlex.quote(str(layout.directory))}")
+            terminal.say(f"All of it has ended; go on with: gnt-mesh up --dir {shlex.quote(str(layout.directory))}")
     except OSError as error:
         raise claim.unusable(layout, error) from error
 

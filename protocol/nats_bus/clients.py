@@ -156,6 +156,8 @@ def abort(client: Client) -> None:
 def text_of(error: BaseException) -> str:
     """Return what went wrong as a person would say it."""
     text = str(error).removeprefix("nats: ").strip("'\"")
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, BrokenPipeError | ConnectionResetError):

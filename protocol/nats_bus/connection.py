@@ -15,7 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from protocol.errors import Refused, Unavailable
+from protocol.errors import Refused, Unavailable, Unreachable
 from protocol.nats_bus import clients
 from protocol.nats_bus.clients import Address
 from protocol.nats_bus.ending import end, within
@@ -55,9 +55,9 @@ class Connection:
 
     @property
     def client(self) -> Client:
-        """The live client; Unavailable while there is none."""
+        """The live client; Unreachable while there is none."""
         if self._client is None or not self._client.is_connected:
-            raise Unavailable(f"not connected to {self._address.url}" + self._because())
+            raise Unreachable(f"not connected to {self._address.url}" + self._because())
         return self._client
 
     @property
@@ -70,7 +70,7 @@ class Connection:
             await within(timeout_s, self._build_until_done())
         except TimeoutError as error:
             reason = self._because() or ": no answer"
-            raise Unavailable(f"cannot connect to {self._address.url} within {timeout_s} s{reason}") from error
+            raise Unreachable(f"cannot connect to {self._address.url} within {timeout_s:g} s{reason}") from error
 
     async def close(self) -> None:
         """End the connection, what was published before still goes out."""

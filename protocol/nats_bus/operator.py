@@ -10,11 +10,11 @@ from nats.aio.msg import Msg
 
 from protocol import codec, subjects
 from protocol.bus import Reply
-from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.errors import DecodeError, Refused, Unavailable, Unreachable
 from protocol.nats_bus.answering import REFUSED
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
-from protocol.nats_bus.requests import NobodyAnswers, header
+from protocol.nats_bus.requests import NobodyAnswers, NotPermitted, header
 
 MASTER_START_S: Final = 3.0
 """How long a master that was killed may take until it serves again, before a request gives up on it."""
@@ -48,14 +48,19 @@ class NatsOperatorBus:
         return open_answer(verb, answer, reply)
 
     async def _request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
-        """As long as nobody answers nobody has heard the request either: a master that is starting will."""
+        """As long as nobody answers nobody has heard the request either: a master that is starting will.
+
+        What this user may not ask is Refused: an operator may ask everything.
+        """
         deadline_s = time.monotonic() + min(timeout_s, MASTER_START_S)
         while True:
             try:
                 return await self._connection.request(subject, payload, timeout_s=timeout_s)
-            except NobodyAnswers:
+            except NobodyAnswers as error:
                 if time.monotonic() > deadline_s:
-                    raise
+                    raise Unreachable(f"no master answers on {subject}") from error
+            except NotPermitted as error:
+                raise Refused(f"{error}: an observer looks, and changes nothing; ask an operator") from error
             await asyncio.sleep(ASK_AGAIN_S)
 
     async def bells(self) -> AsyncIterator[None]:

@@ -14,14 +14,18 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from protocol.errors import Unavailable
+from protocol.errors import NoAnswer, Unavailable, Unreachable
 
 _NO_RESPONDERS = "503"
 _NOT_PERMITTED = re.compile(r'permissions violation for publish to "([^"]+)')
 
 
-class NobodyAnswers(Unavailable):
+class NobodyAnswers(Unreachable):
     """The server has looked: there is no one to answer on this subject. No stream of that name, for a direct get."""
+
+
+class NotPermitted(Unavailable):
+    """The server does not let us ask this."""
 
 
 class Requests:
@@ -48,7 +52,7 @@ class Requests:
                 await send(self._client, subject, payload, headers=headers, reply=reply)
                 outcome = await answer
         except TimeoutError:
-            raise Unavailable(f"{subject}: no answer within {timeout_s:g} s") from None
+            raise NoAnswer(f"{subject}: no answer within {timeout_s:g} s") from None
         finally:
             del self._open[reply]
         if isinstance(outcome, Unavailable):
@@ -60,16 +64,16 @@ class Requests:
     def refused(self, complaint: str) -> None:
         """End the questions that the server refuses, if that is what it complains of."""
         if found := _NOT_PERMITTED.search(complaint.lower()):
-            self._fail("the server does not permit it", subject=found[1])
+            self._fail(NotPermitted, "the server does not permit it", subject=found[1])
 
     def lost(self, reason: str) -> None:
         """End every question: what was asked on this connection is not answered on the next."""
-        self._fail(reason)
+        self._fail(NoAnswer, reason)
 
-    def _fail(self, reason: str, *, subject: str | None = None) -> None:
+    def _fail(self, kind: type[Unavailable], reason: str, *, subject: str | None = None) -> None:
         for asked, answer in self._open.values():
             if subject in (None, asked.lower()) and not answer.done():
-                answer.set_result(Unavailable(f"{asked}: {reason}"))
+                answer.set_result(kind(f"{asked}: {reason}"))
 
     async def _on_answer(self, message: Msg) -> None:
         _, answer = self._open.get(message.subject, ("", None))

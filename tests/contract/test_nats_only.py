@@ -8,7 +8,7 @@ import pytest
 
 from protocol import codec, identity, subjects
 from protocol.bus import Connected, Disconnected
-from protocol.errors import Refused, Unavailable
+from protocol.errors import NoAnswer, Refused, Unavailable
 from protocol.messages import FileEvent, NodeBell, ScopeBell, Status
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
 from protocol.nats_bus import SERVER_VERSION_MIN, NatsAgentBus, NatsMasterBus, NatsOperatorBus, streams
@@ -112,7 +112,7 @@ async def test_requests_under_way_end_when_the_server_is_killed(nats_bus: NatsHa
     async with asyncio.timeout(SOON_S):
         await nats_bus.server.kill()
         answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+    assert [type(answer) for answer in answers] == [NoAnswer, NoAnswer]
 
     await nats_bus.server.start()
     await heard.next(Connected)

@@ -118,7 +118,7 @@ def test_ctrl_c_on_a_terminal_ends_all_of_it_in_order(tmp_path: Path) -> None:
         up.until_ready()
         up.interrupt()
         assert up.wait() == 0, up.output
-        assert up.output.endswith(f"all of it has ended; go on with: gnt-mesh up --dir {up.directory}\n")
+        assert up.output.endswith(f"All of it has ended; go on with: gnt-mesh up --dir {up.directory}\n")
         assert processes_of(up.directory) == {}
         assert "master_stopped" in (up.directory / "log/master.log").read_text()
     finally:

@@ -14,7 +14,7 @@ import nkeys
 
 from protocol import subjects
 from protocol.bus import AgentEvent, MasterEvent
-from protocol.errors import Unavailable
+from protocol.errors import Unreachable
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import envelopes
 from protocol.sealing.signatures import Signer
@@ -164,5 +164,5 @@ class MemoryBroker:
     def stream(self, name: str) -> dict[str, bytes]:
         """Return a stream's messages, the last per subject."""
         if name not in self.streams:
-            raise Unavailable(f"{name}: nobody answers")
+            raise Unreachable(f"{name}: nobody answers")
         return self.streams[name]

@@ -22,7 +22,7 @@ from protocol.bus import (
     StatusHeard,
     unguarded,
 )
-from protocol.errors import DecodeError, Refused, Unavailable
+from protocol.errors import DecodeError, NoAnswer, Refused, Unavailable, Unreachable
 from protocol.job_messages import JobBoard, JobReport
 from protocol.key_messages import KeyInfo
 from protocol.messages import (
@@ -81,7 +81,7 @@ class Side:
 
     def _require_connection(self, subject: str) -> None:
         if not self.is_connected:
-            raise Unavailable(f"{subject}: not connected")
+            raise Unreachable(f"{subject}: not connected")
 
 
 class AnsweringSide(Side):
@@ -107,7 +107,7 @@ class AnsweringSide(Side):
         task.add_done_callback(self._answered)
         await asyncio.wait({task}, timeout=timeout_s)
         if not task.done() or task.cancelled():
-            raise Unavailable(f"{verb}: no answer within {timeout_s:g} s")
+            raise NoAnswer(f"{verb}: no answer within {timeout_s:g} s")
         return task.result()
 
     def _answered(self, task: asyncio.Task[bytes]) -> None:
@@ -442,7 +442,7 @@ class MemoryOperatorBus(Side):
         await self.reach(subjects.api(verb))
         serving = [master for master in self.broker.masters if master.is_connected and verb in master.handlers]
         if not serving:
-            raise Unavailable(f"{verb}: nobody answers")
+            raise Unreachable(f"{verb}: nobody answers")
         answer = await serving[-1].answer(verb, payload, timeout_s)
         try:
             return codec.decode(answer, reply)

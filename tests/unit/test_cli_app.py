@@ -17,7 +17,7 @@ from master.cli import main
 from master.cli.app import COMMANDS, root
 from master.cli.connect import Wiring, open_bus
 from master.cli.failures import exit_code_of
-from protocol.errors import Refused, Unavailable
+from protocol.errors import NoAnswer, Refused, Unavailable, Unreachable
 from tests.support.fake_operator_bus import FakeOperatorBus, a_status
 
 
@@ -162,18 +162,46 @@ def test_a_refusal_is_the_masters_sentence() -> None:
 
 
 def test_silence_of_the_master_comes_with_the_next_step() -> None:
-    bus = FakeOperatorBus(answers={"status": [Unavailable("mesh.api.status: nobody answers")]})
+    bus = FakeOperatorBus(answers={"status": [Unreachable("no master answers")]})
 
     result = bus.run("status", "--dir", "/a b")
 
     assert result.exit_code == 1
     assert result.stderr == (
-        "gnt-mesh: mesh.api.status: nobody answers; if the mesh is not up, start it with: gnt-mesh up --dir '/a b'\n"
+        "gnt-mesh: no master answers; if the mesh is not up, start it with: gnt-mesh up --dir '/a b'\n"
     )
 
 
+def test_a_master_that_hangs_comes_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log/master.log"
+    log.parent.mkdir()
+    log.touch()
+    bus = FakeOperatorBus(answers={"status": [NoAnswer("mesh.api.status: no answer within 10 s")]})
+
+    here, elsewhere = bus.run("status", "--dir", str(tmp_path)), bus.run("status")
+
+    said = "gnt-mesh: the master does not answer: mesh.api.status: no answer within 10 s; its log: "
+    assert (here.exit_code, here.stderr) == (1, f"{said}{log}\n")
+    assert elsewhere.stderr.endswith("; its log: journalctl -u gnt-mesh-master\n")
+
+
+def test_what_the_master_says_it_cannot_do_now_is_no_reason_to_start_it() -> None:
+    bus = FakeOperatorBus(answers={"status": [Unavailable("the broker is away")]})
+
+    assert bus.run("status").stderr == "gnt-mesh: the broker is away\n"
+
+
+def test_a_change_without_an_answer_may_have_been_done() -> None:
+    bus = FakeOperatorBus(answers={"group.add": [NoAnswer("no answer within 30 s")]})
+
+    result = bus.run("group", "add", "g1")
+
+    assert result.exit_code == 1
+    assert "it may have been done all the same, see: gnt-mesh cluster audit list; its log" in result.stderr
+
+
 def test_no_connection_comes_with_the_next_step() -> None:
-    result = FakeOperatorBus(connect_error=Unavailable("cannot connect to tls://h:1 within 5 s")).run("status")
+    result = FakeOperatorBus(connect_error=Unreachable("cannot connect to tls://h:1 within 5 s")).run("status")
 
     assert result.exit_code == 1
     assert result.stderr.startswith("gnt-mesh: cannot connect to tls://h:1 within 5 s; is the mesh running? see: ")

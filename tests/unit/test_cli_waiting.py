@@ -89,7 +89,7 @@ def test_a_master_that_stays_away_is_a_deadline_that_says_so() -> None:
 
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        "gnt-mesh: after 5 s the master does not answer: mesh.api.wait: nobody answers; look with: gnt-mesh status",
+        "gnt-mesh: after 5 s it is not known who holds it: mesh.api.wait: nobody answers; look with: gnt-mesh status",
         "node3: /etc/x: No space left on device",
     ]
     assert bus.now == pytest.approx(1005.0)
@@ -154,7 +154,7 @@ def test_wait_pins_what_was_true_at_first() -> None:
     result = bus.run("wait", "--scope", "all", "--scope", "vm-capable", "--node", "node3", "--timeout", "30")
 
     assert result.exit_code == 0
-    assert result.stdout == "all 3 nodes now hold all they must (all generation 12, 3 nodes asked)\n"
+    assert result.stdout == "All 3 nodes now hold all they must (all generation 12, 3 nodes asked)\n"
     assert bus.requests("wait") == [
         WaitRequest(scopes=("all", "vm-capable"), nodes=("node3",), patience_s=2.0),
         WaitRequest(goal=a_goal(), patience_s=2.0),
@@ -181,13 +181,13 @@ def test_wait_without_any_answer_is_a_deadline() -> None:
 @pytest.mark.parametrize(
     ("goal", "nodes_total", "sentence"),
     [
-        (a_goal(), 1, "the one node now holds all it must (all generation 12, 1 node asked)"),
+        (a_goal(), 1, "The one node now holds all it must (all generation 12, 1 node asked)"),
         (a_goal(nodes=("a", "b")), 2, "a, b now hold all they must (all generation 12, 2 nodes asked)"),
         (a_goal(looks="t"), 3,
-         "all 3 nodes have read their disks again and now hold all they must (all generation 12, 3 nodes asked)"),
+         "All 3 nodes have read their disks again and now hold all they must (all generation 12, 3 nodes asked)"),
         (a_goal(serials={"a": 1}, generations={}, nodes=("a",)), 1,
          "a now holds all it must and nothing more (1 node asked)"),
-        (a_goal(), 0, "no node has to hold it now: nothing to wait for"),
+        (a_goal(), 0, "No node has to hold it now: nothing to wait for"),
         (a_goal(generations={}), 3, ""),
         (None, 0, ""),
     ],
