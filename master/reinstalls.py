@@ -1,6 +1,6 @@
-"""Makes what a reinstall brought the instance's own once its script has begun, and forgets it if it never will.
+"""Makes what a reinstall brought the instance's own when its job has ended, and forgets it if create never began.
 
-What is stored is what the script got: a reinstall that is cancelled while it waits has changed nothing.
+What is stored is what the script got: one that is cancelled while it waits, or that verify refuses, has changed nothing.
 Level-triggered: the note is in config.data and the job's record on the disk; they are compared when anything moved.
 """
 
@@ -14,6 +14,7 @@ from master.desired import Desired
 from master.jobs import Jobs
 from master.progress import Progress
 from protocol.change_messages import ChangeRequest
+from protocol.errors import Refused, Unavailable
 from protocol.os_names import JobId
 
 LOOK_AGAIN_S = 5.0
@@ -42,19 +43,22 @@ class Reinstalls:
     async def run(self) -> None:
         """Settle what can be, until cancelled."""
         while True:
-            await self.settle()
+            try:
+                await self.settle()
+            except (Refused, Unavailable) as error:
+                log.warning("reinstall_not_settled", reason=str(error))
             await self._progress.wait(LOOK_AGAIN_S)
 
     async def settle(self) -> None:
-        """Look at every reinstall that is noted."""
+        """Look at every reinstall that is noted; Refused or Unavailable if the config cannot be changed now."""
         for uuid, instance in self._desired.config.instances.items():
             if instance.reinstall is None or instance.reinstall.job in self._coming:
                 continue
             job = instance.reinstall.job
             record = self._jobs.records.get(job)
-            has_begun = record is not None and record.state.started is not None
-            if record is not None and not has_begun and not record.state.has_ended:
+            if record is not None and record.is_active:
                 continue
+            has_begun = record is not None and record.has_begun_create
             await self._desired.change(
                 lambda config, now, uuid=uuid, has_begun=has_begun: end_reinstall(  # type: ignore[misc]
                     config, uuid, has_begun=has_begun, now=now

@@ -239,11 +239,12 @@ def _state(job: JobId, facts: Mapping[str, Any]) -> JobState:
         ended=facts.get("ended"),
         reason=facts.get("reason", ""),
         log_end=facts.get("log_end", 0),
+        script=facts.get("script"),
     )
 
 
 def _line(state: JobState) -> bytes:
-    names = ("id", "status", "exit_code", "reason", "started", "ended", "log_end")
+    names = ("id", "status", "exit_code", "reason", "started", "ended", "log_end", "script")
     return json.dumps({name: getattr(state, name) for name in names}).encode() + b"\n"
 
 

@@ -69,6 +69,7 @@ class Runner:
         self._deadline_s = time.monotonic() + plan.time_limit_s
         self._was_told = False
         self._left_behind = 0
+        self._begun = ""
         self._place = os.open(self._directory, durable.DIRECTORY_FLAGS)
         self._bell = Bell(self._directory.parent)
 
@@ -145,6 +146,7 @@ class Runner:
                 return order[0], exit_code, order[1]
             try:
                 self._script.start(step)
+                self._begun = step.script
             except ScriptFailed as error:
                 self._script.discard()
                 return "failed", None, f"{step.name}: {error}"
@@ -222,6 +224,7 @@ class Runner:
             "started": self._began,
             "ended": time.time(),
             "log_end": self._log.end,
+            "script": self._begun,
         }
         self._log.close()
         text = json.dumps(facts).encode()

@@ -19,6 +19,7 @@ ENDED: Final = ("success", "failed", "cancelled", "interrupted")
 
 STATES_MAX: Final = 500
 PROGRESS_CHARS_MAX: Final = 200
+SCRIPT_CHARS_MAX: Final = 20
 LOG_PART_BYTES_MAX: Final = 512 * 1024
 
 
@@ -84,6 +85,8 @@ class JobState:
     progress: JobProgress | None = None
     log_end: int = 0
     """How many bytes its scripts have printed."""
+    script: str | None = None
+    """Of one that has ended: which script was the last to begin, empty if none did; None if its node cannot say."""
 
     def __post_init__(self) -> None:
         job_id(self.id)
@@ -91,6 +94,8 @@ class JobState:
             raise ValueError(f"job {self.id}: reason of {len(self.reason)} characters, limit {REASON_CHARS_MAX}")
         if not all(math.isfinite(moment) for moment in (self.started, self.ended) if moment is not None):
             raise ValueError(f"job {self.id}: started and ended are seconds")
+        if self.script and (len(self.script) > SCRIPT_CHARS_MAX or not self.script.isprintable()):
+            raise ValueError(f"job {self.id}: {self.script[:SCRIPT_CHARS_MAX]!r} is no script")
         if self.log_end < 0:
             raise ValueError(f"job {self.id}: log_end {self.log_end} is negative")
 

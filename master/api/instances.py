@@ -187,6 +187,7 @@ class InstanceVerbs:
             return answer
         config = self._desired.config
         instance = config.instance(request.name)
+        self._check_idle(instance, request.job)
         self._check_node(config.nodes[instance.primary_node], request.job)
         transfers = transfers_of(instance, request.directory)
         outcome = await self._desired.change(lambda before, _: before, request, why=f"instance export {request.name}")
@@ -281,7 +282,9 @@ class InstanceVerbs:
             raise Refused(f"node {node.name} is not online; without --no-wait the job would wait for it")
 
     def _check_idle(self, instance: Instance, wishes: JobWishes | None) -> None:
-        for job in self._active(instance):
+        """Its scripts are told what it has now, so whatever may change that comes to its end first."""
+        noted = [instance.reinstall.job] if instance.reinstall else []
+        for job in (*self._active(instance), *noted):
             if wishes is None or job != wishes.id:
                 raise Refused(
                     f"instance {instance.name} is in use by job {job}; wait for it, or: gnt-mesh job cancel {job}"

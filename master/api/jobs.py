@@ -1,9 +1,13 @@
 """Jobs: list, follow, cancel. They are made by the verbs of instances."""
 
+import contextlib
+
 from master.core import job_queue
 from master.daemon import MasterDaemon
 from protocol import operator_job_messages as op
 from protocol.bus import Handler
+from protocol.errors import Refused, Unavailable
+from protocol.job_messages import ENDED
 
 PATIENCE_S_MAX = 5.0
 
@@ -13,6 +17,7 @@ class JobVerbs:
 
     def __init__(self, daemon: MasterDaemon) -> None:
         self._jobs = daemon.jobs
+        self._reinstalls = daemon.reinstalls
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
         return {
@@ -34,9 +39,13 @@ class JobVerbs:
 
     async def follow(self, request: op.JobFollow) -> op.JobNews:
         patience_s = min(max(request.patience_s, 0.0), PATIENCE_S_MAX)
-        return await self._jobs.follow(
+        news = await self._jobs.follow(
             request.id, offset=request.offset, revision=request.revision, patience_s=patience_s
         )
+        if news.job.status in ENDED:
+            with contextlib.suppress(Refused, Unavailable):  # tried again, and logged, by the reinstalls themselves
+                await self._reinstalls.settle()  # who is told that it has ended finds what it brought
+        return news
 
     async def cancel(self, request: op.JobCancel) -> op.JobInfos:
         return op.JobInfos(jobs=(await self._jobs.cancel(request.id),))

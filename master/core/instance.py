@@ -11,7 +11,7 @@ from protocol.os_names import InstanceName, JobId, OsName, OsVariant, job_id, sp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reinstall:
-    """A reinstall that was asked for. What it brings is the instance's once its script has begun, and not before."""
+    """A reinstall that was asked for. What it brings is the instance's when its job has ended, if create was begun."""
 
     job: JobId
     os: str

@@ -125,7 +125,7 @@ def begin_reinstall(
 
 
 def end_reinstall(config: ClusterConfig, uuid: str, *, has_begun: bool, now: float) -> ClusterConfig:
-    """Make what a reinstall brought the instance's own, if its script was begun; forget it if it never will be."""
+    """Make what a reinstall brought the instance's own, if its script was begun; forget it if it was not."""
     instance = config.instances.get(uuid)
     if instance is None or instance.reinstall is None:
         return config

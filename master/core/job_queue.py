@@ -41,6 +41,11 @@ class JobRecord:
         """True if this is, or was before a rename, the job's instance."""
         return instance == self.job.old_name or (self.job.instance is not None and instance == self.job.instance.name)
 
+    @property
+    def has_begun_create(self) -> bool:
+        """True unless it is known that no create script began: what nobody knows may have happened."""
+        return self.state.started is not None and self.state.script in (None, "create")
+
 
 Records = Mapping[JobId, JobRecord]
 

@@ -33,6 +33,11 @@ class Step:
     has_size_fd: bool = False
     has_progress_fd: bool = False
 
+    @property
+    def script(self) -> str:
+        """The action, whichever disk it is for."""
+        return self.name.partition(" ")[0]
+
     def __post_init__(self) -> None:
         if not self.argv or not self.argv[0].startswith("/") or not self.cwd.startswith("/"):
             raise ValueError(f"step {self.name}: program and directory are absolute paths")

@@ -116,7 +116,8 @@ def test_a_reinstall_that_never_begins_changes_nothing(mesh: RunningMesh, disk: 
     try:
         job = mesh.json("instance", "reinstall", "waits", "-O", "greeting=never", "--submit")["job_id"]
         assert info(mesh, "waits")["reinstalling"] == job
-        assert "in use by job" in refused(mesh, "instance", "remove", "waits")
+        for verb in ("remove", "export"):
+            assert "in use by job" in refused(mesh, "instance", verb, "waits")
         mesh.ok("job", "cancel", job, "--no-wait")
     finally:
         mesh.kill("node2", signal.SIGCONT)
@@ -124,6 +125,43 @@ def test_a_reinstall_that_never_begins_changes_nothing(mesh: RunningMesh, disk: 
     until(lambda: info(mesh, "waits")["reinstalling"] is None, near=mesh.dir)
     assert info(mesh, "waits")["osparams"]["greeting"] == "hi"
     assert disk.read_text() == "hi from waits\n" * 3
+
+
+def test_what_the_os_itself_refuses_is_not_stored(mesh: RunningMesh, disk: Path) -> None:
+    """Its verify runs before create: no script has got these parameters, and nothing was touched."""
+    add(mesh, "checked", disk, "-O", "lines=1")
+
+    said = refused(mesh, "instance", "reinstall", "checked", "-O", "lines=10")
+
+    assert "verify: exit code 1; at last it said: ten lines are not plain" in said
+    assert (info(mesh, "checked")["osparams"]["lines"], info(mesh, "checked")["reinstalling"]) == ("1", None)
+    assert disk.read_text() == "hello from checked\n"
+
+
+def test_what_a_reinstall_brought_is_stored_when_its_command_returns(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "at-once", disk, "-O", "lines=1")
+
+    mesh.ok("instance", "reinstall", "at-once", "-O", "lines=3")
+
+    assert info(mesh, "at-once")["osparams"]["lines"] == "3"
+
+
+def test_a_config_that_is_changed_by_hand_holds_a_reinstall_up_and_kills_nobody(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "by-hand", disk, "-O", "lines=1")
+    master, config = mesh.pid("master"), mesh.node_root("node1") / "var/lib/ganeti/config.data"
+    mesh.kill("node2", signal.SIGSTOP)
+    job = mesh.json("instance", "reinstall", "by-hand", "-O", "lines=3", "--submit")["job_id"]
+    kept = config.read_text()
+    config.write_text(kept + "\n")
+    mesh.kill("node2", signal.SIGCONT)
+    mesh.ok("job", "watch", job)
+    assert info(mesh, "by-hand")["reinstalling"] == job
+    config.write_text(kept)
+
+    until(lambda: info(mesh, "by-hand")["reinstalling"] is None, near=mesh.dir)
+
+    assert info(mesh, "by-hand")["osparams"]["lines"] == "3"
+    assert mesh.pid("master") == master
 
 
 def test_the_same_request_with_the_same_job_id_is_one_job(mesh: RunningMesh, disk: Path) -> None:

@@ -29,6 +29,7 @@ _state = st.builds(
     reason=st.text(max_size=REASON_CHARS_MAX),
     progress=st.none() | _progress,
     log_end=_counts,
+    script=st.none() | st.sampled_from(["", "verify", "create"]),
 )
 
 

@@ -23,6 +23,7 @@ STATE = JobState(
     reason="create: exit code 3",
     progress=PROGRESS,
     log_end=2**33,
+    script="create",
 )
 
 SAMPLES: tuple[Any, ...] = (
