@@ -1,6 +1,6 @@
 """Makes what a reinstall brought the instance's own when its job has ended, and forgets it if create never began.
 
-What is stored is what the script got: one that is cancelled while it waits, or that verify refuses, has changed nothing.
+What is stored is what the script got: one that is cancelled while it waits, or refused by verify, has changed nothing.
 Level-triggered: the note is in config.data and the job's record on the disk; they are compared when anything moved.
 """
 

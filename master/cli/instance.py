@@ -184,7 +184,7 @@ def reinstall(
     """Install an instance again: what is on its disks is lost.
 
     With the same OS the stored OS parameters count below those given; `-O NAME=default` goes back to the default. With
-    another OS they are discarded, unless --keep-known-os-parameters. What the script got is stored when it has ended; what was refused before it began is not.
+    another OS they are discarded, unless --keep-known-os-parameters. What the script got is stored when it has ended.
     """
     job = Following(**following)
     request = InstanceReinstall(
