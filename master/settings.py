@@ -8,6 +8,8 @@ from protocol import settings_file
 from protocol.names import managed_path
 
 OPERATOR_SETTINGS_FILE: Final = "operator.toml"
+UP_MARKER_FILE: Final = "gnt-mesh.toml"
+"""What says that a directory holds a whole mesh, made by `gnt-mesh up`."""
 OPERATOR_SETTINGS: Final = Path("/etc/gnt-mesh") / OPERATOR_SETTINGS_FILE
 MASTER_SETTINGS: Final = Path("/etc/gnt-mesh/master.toml")
 CONFIG_DATA: Final = Path("/var/lib/ganeti/config.data")

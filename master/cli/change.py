@@ -7,10 +7,12 @@ import click
 
 from master.cli.connect import Session, with_bus
 from master.cli.failures import DEADLINE_PASSED, DONE, FAILED, complain
+from master.cli.lazy import chosen_directory
 from master.cli.options import remarks
 from master.cli.output import emit_json, emit_lines, show
 from master.cli.shapes import changed_shape, outcome_shape
 from master.cli.waiting import Outcome, deadline_sentences, progress_line, reached_sentence, wait_for
+from master.settings import UP_MARKER_FILE
 from protocol.change_messages import ChangeRequest, Preview
 from protocol.errors import NoAnswer
 from protocol.operator_messages import Changed, WaitRequest
@@ -34,7 +36,7 @@ def change(
         if changed.preview:
             return tell_preview(changed.done, changed.preview, as_json=as_json)
         if not as_json:
-            emit_lines([*changed.done, *_token_lines(changed)])
+            emit_lines([*changed.done, *_how_to_join(changed.token)])
         outcome = await _outcome(session, WaitRequest(goal=changed.goal), timeout_s) if wait else None
         if as_json:
             emit_json({**changed_shape(changed), **(outcome_shape(outcome) if outcome else {})})
@@ -52,12 +54,15 @@ async def ask_for(session: Session, verb: str, request: ChangeRequest) -> Change
         raise NoAnswer(f"{error}; {found_out}") from error
 
 
-def _token_lines(changed: Changed) -> list[str]:
-    if not changed.token:
+def _how_to_join(token: str) -> list[str]:
+    if not token:
         return []
+    directory = chosen_directory(click.get_current_context())
+    if directory and (directory / UP_MARKER_FILE).exists():
+        return [f"gnt-mesh up lets it in and starts its agent here, with its root in {directory}/nodes."]
     return [
         "To let it in, run this on the node, once and soon; it is not shown again:",
-        f"gnt-mesh-agent join {changed.token}",
+        f"gnt-mesh-agent join {token}",
     ]
 
 

@@ -1,6 +1,7 @@
 """Click commands as this tool needs them: loaded when they are called, and with `--dir` wherever a person puts it."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,12 @@ class MeshCommand(click.Command):
         return [*params, self.directory_option, help_option]
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        return super().get_short_help_str(max(limit, SHORT_HELP_CHARS))
+        """Return the first sentence of its help; of a long one as many whole clauses as fit."""
+        sentence = super().get_short_help_str(1000)
+        if len(sentence) <= max(limit, SHORT_HELP_CHARS):
+            return sentence
+        ends = [found.start() for found in re.finditer(r"[:;,] ", sentence[:SHORT_HELP_CHARS])]
+        return f"{sentence[: ends[-1]]}." if ends else super().get_short_help_str(SHORT_HELP_CHARS)
 
 
 class MeshGroup(MeshCommand, click.Group):

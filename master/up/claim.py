@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from master.up.layout import LOCK_FILE, MARKER_FILE, Layout, Marker, read_marker
+from master.up.layout import LOCK_FILE, Layout, Marker, read_marker
 from protocol import durable
 from protocol.errors import Refused
 
@@ -24,7 +24,7 @@ def look(layout: Layout) -> Marker | None:
         raise Refused(f"{directory} is not a directory; choose another --dir") from None
     except OSError as error:
         raise unusable(layout, error) from error
-    if MARKER_FILE in names:
+    if layout.marker.name in names:
         return read_marker(layout)
     strange = sorted(name for name in names if name != LOCK_FILE and not durable.is_temporary(name))
     if strange:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from master.founding import MASTER_KEYS_FILE, NODES_FILE, toml_text
-from master.settings import OPERATOR_SETTINGS_FILE
+from master.settings import OPERATOR_SETTINGS_FILE, UP_MARKER_FILE
 from protocol import durable, settings_file
 from protocol.errors import Refused
 from protocol.names import NodeName, node_name
@@ -18,7 +18,6 @@ from protocol.names import NodeName, node_name
 FORMAT: Final = 1
 """Grows when an older gnt-mesh could no longer run what a newer one made."""
 
-MARKER_FILE: Final = "gnt-mesh.toml"
 LOCK_FILE: Final = ".lock"
 HOST: Final = "127.0.0.1"
 
@@ -74,7 +73,7 @@ class Layout:
 
     @property
     def marker(self) -> Path:
-        return self.directory / MARKER_FILE
+        return self.directory / UP_MARKER_FILE
 
     @property
     def lock(self) -> Path:

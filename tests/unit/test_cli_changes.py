@@ -255,3 +255,18 @@ def test_what_is_held_back_is_confirmed(line: str, sent: FileConfirm) -> None:
 
 def test_nothing_is_confirmed_by_accident() -> None:
     assert FakeOperatorBus().run("file", "confirm").exit_code == 1
+
+
+def test_a_new_node_joins_with_its_token_unless_up_lets_it_in(tmp_path: Path) -> None:
+    """`gnt-mesh up` has made its key before anybody could type the token, which is void then."""
+    answer = Changed(goal=a_goal(generations={}), done=("Node node4 added.",), token="gnt-mesh-join-1-abc")
+    (tmp_path / "gnt-mesh.toml").touch()
+
+    elsewhere = FakeOperatorBus(answers={"node.add": [answer]}).run("node", "add", "node4")
+    in_up = FakeOperatorBus(answers={"node.add": [answer]}).run("node", "add", "node4", "--dir", str(tmp_path))
+
+    assert elsewhere.stdout.endswith("it is not shown again:\ngnt-mesh-agent join gnt-mesh-join-1-abc\n")
+    assert in_up.stdout.splitlines() == [
+        "Node node4 added.",
+        f"gnt-mesh up lets it in and starts its agent here, with its root in {tmp_path}/nodes.",
+    ]
