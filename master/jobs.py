@@ -136,6 +136,7 @@ class Jobs:
             progress=state.progress,
             is_cancelled=record.is_cancelled,
             log_end=state.log_end,
+            script=state.script,
         )
 
     def infos(self, records: Iterable[JobRecord]) -> tuple[JobInfo, ...]:

@@ -40,6 +40,8 @@ class JobInfo:
     """It has been asked to end."""
     log_end: int
     """How many bytes of its output there are; the master keeps the beginning and the end of a long one."""
+    script: str | None = None
+    """Of one that has ended: the script that was the last to begin, empty if none did; None if nobody can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,11 @@ def span(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
+def took(seconds: float) -> str:
+    """Return how long something took: as a span, but below 10 s more exactly, 0.3 s."""
+    return f"{seconds:.1f} s" if seconds < 9.95 else span(seconds)
+
+
 def moment(timestamp: float) -> str:
     """Return a time stamp in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(timestamp))

@@ -6,7 +6,7 @@ import click
 
 from master.cli import options
 from master.cli.connect import Session, ask, with_bus
-from master.cli.formats import moment, span
+from master.cli.formats import moment, took
 from master.cli.job_following import follow, progress_sentence, tell_end
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.output import emit_json, emit_lines, show
@@ -109,6 +109,11 @@ def cancel(id: str, wait: bool, timeout: float) -> int:
     return with_bus(work)
 
 
+def job_took(one: JobInfo) -> str:
+    """Return how long a job's scripts ran, `-` if they have not ended or never began."""
+    return "-" if one.started is None or one.ended is None else took(max(one.ended - one.started, 0.0))
+
+
 def job_shape(one: JobInfo) -> Json:
     """Return what scripts rely on (design, section 3)."""
     progress = one.progress
@@ -127,13 +132,13 @@ def job_shape(one: JobInfo) -> Json:
         "progress": {"percent": progress.percent, "text": progress.text} if progress else None,
         "cancel_asked": one.is_cancelled,
         "output_bytes": one.log_end,
+        "script": one.script,
     }
 
 
 def _row(one: JobInfo) -> Sequence[str]:
     started = moment(one.started) if one.started is not None else "-"
-    took = span(max(one.ended - one.started, 0.0)) if one.started is not None and one.ended is not None else "-"
-    return (one.id, one.node, one.instance or "-", one.action, one.os, one.status, started, took)
+    return (one.id, one.node, one.instance or "-", one.action, one.os, one.status, started, job_took(one))
 
 
 def _facts(one: JobInfo) -> Sequence[tuple[str, str]]:

@@ -11,7 +11,7 @@ from master.cli import options
 from master.cli.change import ask_for, tell_preview
 from master.cli.connect import Session, with_bus
 from master.cli.failures import DONE
-from master.cli.job import job_shape
+from master.cli.job import job_shape, job_took
 from master.cli.job_following import follow, tell_end
 from master.cli.options import remarks
 from master.cli.os_options import sealed
@@ -97,6 +97,8 @@ def change_with_job(
                 emit_json({**changed_shape(changed), "job_id": job or None})
             return DONE
         end = await follow(session, job, timeout_s=None, show_output=not as_json)
+        if end and end.status == "success" and not as_json:
+            emit_lines([f"Job {job} has succeeded, after {job_took(end)}."])
         if as_json:
             emit_json({**changed_shape(changed), "job_id": job, "job": job_shape(end) if end else None})
         return tell_end(job, end, timeout_s=None)

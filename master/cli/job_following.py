@@ -3,10 +3,11 @@
 A broker or a master that restarts only costs time: the question is plain data and is asked again.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, assert_never
 
 import click
 
@@ -37,10 +38,13 @@ async def follow(session: Session, job: str, *, timeout_s: float | None, show_ou
             question = JobFollow(id=job, offset=question.offset, revision=question.revision, patience_s=patience_s)
             try:
                 news = await session.bus.ask("job.follow", question, JobNews, timeout_s=patience_s + ANSWER_S)
-            except Unavailable:
+            except Unavailable as error:
                 if session.clock() - heard_s > SILENCE_S_MAX:
-                    raise
+                    raise Unavailable(f"{error}; {_goes_on(job)}") from error
                 await session.sleep(PAUSE_S)
+            except asyncio.CancelledError:  # Ctrl-C
+                complain(_goes_on(job))
+                raise
             else:
                 heard_s = session.clock()
                 if news.text and show_output:
@@ -64,7 +68,34 @@ def tell_end(job: str, end: JobInfo | None, *, timeout_s: float | None) -> int:
         return DONE
     reason = f": {end.reason}" if end.reason else ""
     complain(f"job {job} {VERDICTS[end.status]} on {end.node}{reason}")
+    complain(what_next(end))
     return FAILED
+
+
+def what_next(end: JobInfo) -> str:
+    """Return what has become of the instance of a job that has not succeeded, and what to do now."""
+    name, output = end.instance, f"all of its output: gnt-mesh job watch {end.id}"
+    if end.started is None:
+        return f"no script has begun; see: gnt-mesh instance info {name}"
+    match end.action:
+        case "create" if end.script in ("", "verify"):
+            return f"create has not begun: the disks of {name} are as they were; see: gnt-mesh os env {name}; {output}"
+        case "create":
+            return f"the disks of {name} may be half written; again: gnt-mesh instance reinstall {name}; {output}"
+        case "import":
+            return f"the disks of {name} may be half written; first: gnt-mesh instance remove {name}; {output}"
+        case "export":
+            return f"an export from before is as it was; again: gnt-mesh instance export {name}; {output}"
+        case "rename":
+            return f"it is called {name} all the same; its disks may know the old name; {output}"
+        case "verify":
+            return output
+        case _:
+            assert_never(end.action)
+
+
+def _goes_on(job: str) -> str:
+    return f"job {job} goes on all the same; see: gnt-mesh job watch {job}, or end it: gnt-mesh job cancel {job}"
 
 
 VERDICTS: Final = {"failed": "failed", "cancelled": "was cancelled", "interrupted": "was interrupted"}

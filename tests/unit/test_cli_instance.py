@@ -95,7 +95,7 @@ def test_add_takes_ganetis_flags() -> None:
         *("--force-variant", "--no-wait", "--job-id", "mine", "-dd", "--time-limit", "60"),
     )
 
-    assert (result.exit_code, result.stdout) == (0, "Done so far.\nmade\n")
+    assert (result.exit_code, result.stdout) == (0, "Done so far.\nmade\nJob job1 has succeeded, after 1.0 s.\n")
     request = sent(bus, "instance.add")
     assert isinstance(request, InstanceAdd)
     assert (request.node, request.os, request.parameters) == ("node2", "tiny+small", {"a": "1", "b": "2", "c": "3"})

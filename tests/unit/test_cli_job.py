@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -105,8 +106,29 @@ def test_watching_a_job_that_does_not_succeed_ends_with_1(status: str) -> None:
 
     result = FollowedBus({"job.follow": [news(ended)]}).run("job", "watch", "17")
 
+    said, next_step = result.stderr.splitlines()
     assert result.exit_code == 1
-    assert f"{status} on node2: create: exit code 3" in result.stderr
+    assert f"{status} on node2: create: exit code 3" in said
+    assert next_step == (
+        "gnt-mesh: the disks of web may be half written; again: gnt-mesh instance reinstall web; "
+        "all of its output: gnt-mesh job watch 17"
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "next_step"),
+    [
+        ({"started": None}, "no script has begun; see: gnt-mesh instance info web"),
+        ({"script": "verify"}, "create has not begun: the disks of web are as they were; see: gnt-mesh os env web"),
+        ({"action": "import"}, "first: gnt-mesh instance remove web"),
+        ({"action": "export"}, "an export from before is as it was; again: gnt-mesh instance export web"),
+        ({"action": "rename"}, "it is called web all the same"),
+    ],
+)
+def test_what_became_of_the_instance_and_what_to_do_is_said(how: dict[str, Any], next_step: str) -> None:
+    result = FollowedBus({"job.follow": [news(replace(FAILED, **how))]}).run("job", "watch", "17")
+
+    assert next_step in result.stderr.splitlines()[1]
 
 
 def test_a_deadline_ends_with_2_and_the_job_goes_on() -> None:
@@ -120,7 +142,10 @@ def test_a_master_that_stays_away_is_said_so() -> None:
     result = FollowedBus({"job.follow": [Unavailable("nobody answers")]}).run("job", "watch", "17")
 
     assert result.exit_code == 1
-    assert "nobody answers" in result.stderr
+    assert result.stderr == (
+        "gnt-mesh: nobody answers; job 17 goes on all the same; "
+        "see: gnt-mesh job watch 17, or end it: gnt-mesh job cancel 17\n"
+    )
 
 
 def test_cancelling_waits_for_the_end_or_does_not() -> None:
