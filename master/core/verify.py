@@ -158,10 +158,10 @@ class Verification:
             for node in sorted(self._silent, key=natural_key)
         ]
         for path in sorted(self._expected):
-            found += self._findings_of(path, self._expected[path], self._seen.get(path, _Holders()))
+            found += self._findings_of(path, self._expected[path], self._seen.get(path, _Holders()), master)
         return tuple(found)
 
-    def _findings_of(self, path: ManagedPath, wanted: Expected, seen: _Holders) -> Iterator[Finding]:
+    def _findings_of(self, path: ManagedPath, wanted: Expected, seen: _Holders, master: NodeName) -> Iterator[Finding]:
         seen = seen.without(self._silent.keys())
         members = self._members.get(wanted.scope, frozenset()) - self._silent.keys()
         holders = seen.names()
@@ -171,7 +171,7 @@ class Verification:
             yield _finding("missing", path, missing)
         elif missing and wanted.optional and members & holders:
             yield _finding("incomplete", path, missing)
-        if outside := holders - members:
+        if outside := holders - members - {master}:  # there the sources of every scope are
             yield _finding("unexpected", path, outside)
         yield from _different(path, wanted.entry, seen, members)
         if wanted.entry:

@@ -9,7 +9,7 @@ from master.core.cluster import AncillaryFile, ClusterConfig
 from master.core.verify import PAGE_CONTENT_BYTES_MAX, UNSAID, Verification
 from protocol import codec
 from protocol.messages import FileEntry, FileError
-from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, NodeName, ScopeName
+from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, NodeName, ScopeName, group_scope
 from protocol.verify_messages import (
     ECLUSTERFILECHECK,
     ENODEFILECHECK,
@@ -151,6 +151,16 @@ def test_a_file_outside_its_scope_is_found_also_if_it_is_optional(optional: bool
     (found,) = verified(only, scope=MASTER_CANDIDATES, file=a_file(scope=MASTER_CANDIDATES, optional=optional))
 
     assert (found.problem, found.code, found.nodes) == ("unexpected", ECLUSTERFILECHECK, (NODE3,))
+
+
+def test_a_source_on_the_master_is_never_outside_its_scope() -> None:
+    """The sources of every scope are there, also of a node group that the master's node is not in."""
+    config = a_config(a_node("node3", group="rack"), groups=("default", "rack"))
+    rack = group_scope("rack")
+
+    assert verified({}, scope=rack, config=config) == []
+    (found,) = verified({MASTER: seen("by hand")}, scope=rack, config=config)
+    assert found.problem == "different"
 
 
 def test_another_content_outside_the_scope_counts_among_the_variants() -> None:
