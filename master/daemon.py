@@ -43,6 +43,7 @@ from protocol.bus import (
     StatusHeard,
 )
 from protocol.change_messages import ChangeRequest
+from protocol.errors import Deposed
 from protocol.messages import Refusals
 from protocol.names import NodeName
 from protocol.operator_messages import NodeInfo
@@ -89,7 +90,7 @@ class MasterDaemon:
             self._events.put_nowait(event)
 
     async def run(self, bus: MasterBus, serve: Callable[[], Awaitable[None]]) -> None:
-        """Bring the bus up to date, `serve`, then watch, plan, publish and listen until cancelled."""
+        """Bring the bus up to date, `serve`, then watch, plan, publish and listen until cancelled, or until Deposed."""
         self._bus = bus
         desired = self.desired
         nodes_file = self.settings.broker_nodes_file
@@ -100,6 +101,18 @@ class MasterDaemon:
             self._events.get_nowait()
         await self._upkeep.begin()
         await desired.refresh(None, "the master started")
+        deposed: BaseException | None = None
+        try:
+            await self._work(bus, serve)
+        except* Deposed as several:
+            deposed = several
+        while isinstance(deposed, BaseExceptionGroup):
+            deposed = deposed.exceptions[0]
+        if deposed:
+            raise deposed
+
+    async def _work(self, bus: MasterBus, serve: Callable[[], Awaitable[None]]) -> None:
+        desired = self.desired
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desired.watch())
             tasks.create_task(GanetiWatch(self.settings, desired).run())

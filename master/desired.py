@@ -70,7 +70,6 @@ class Desired:
         self._fleet = fleet
         self._progress = progress
         self._config_data = ManagedPath(str(settings.config_data))
-        self._generation_floor = 0
         self._rollbacks = Rollbacks(managed.writer(settings.state_dir, store))
         self._held_moves: frozenset[ManagedPath] = frozenset()
         self._guard = SourceGuard(store)
@@ -201,7 +200,6 @@ class Desired:
         generation, serial = await self.publisher.restore(self.config, self.manifests, afresh=afresh)
         if generation:
             log.warning("bus_was_ahead", generation=generation, ours=self.store.generation)
-            self._generation_floor = generation
             await self._reissue()
         if serial:
             log.warning("assignments_were_ahead", serial=serial)
@@ -358,7 +356,7 @@ class Desired:
         self._progress.note()
 
     def _next_generation(self) -> int:
-        return max(self.store.generation, self._generation_floor) + 1
+        return max(self.store.generation, self.publisher.generation_seen) + 1
 
     def note_foreign(self, problems: tuple[FileError, ...]) -> None:
         """Have these shown as well: what is wrong with a Ganeti that is followed."""

@@ -7,7 +7,9 @@ touched; a try that was interrupted before is completed by the next one.
 import os
 import socket
 import time
+import tomllib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from master import founding
 from master.core.cluster import DEFAULT_HYPERVISORS, ClusterConfig, new_cluster
 from master.core.from_ganeti import first_config, is_ganetis
 from master.core.hypervisors import BUILT_IN
+from master.failover import Seat
 from master.founding import Listener, put, toml_text
 from master.ganeti_watch import read as read_ganeti
 from master.settings import CONFIG_DATA
@@ -29,6 +32,8 @@ POOL_SIZE_DEFAULT: Final = 10
 
 BESIDE_GANETI: Final = Path("/var/lib/ganeti/gnt-mesh/config.data")
 """Where the mesh has its own cluster config while it follows a Ganeti's."""
+
+_MASTER: Final = "The master daemon: gnt-mesh-master."
 
 _ETC = Path("etc/gnt-mesh")
 _STATE = Path("var/lib/gnt-mesh")
@@ -115,6 +120,10 @@ class FirstNode:
     def config_data(self, path: Path = CONFIG_DATA) -> Path:
         return self.root / str(path).lstrip("/")
 
+    def seen(self, path: Path) -> str:
+        """Return a path as settings have it."""
+        return str(path) if self.root == Path("/") else os.path.relpath(path, self.etc)
+
 
 @dataclass(frozen=True, slots=True)
 class Founded:
@@ -151,6 +160,41 @@ def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
         where = error.filename or place.root
         raise Refused(f"{where}: {os.strerror(error.errno or 0)}; no cluster was made, so try again then") from error
     return Founded(config, url, place, place.config_data(path))
+
+
+def seat(root: Path) -> Seat:
+    """Return where a node, which is to become the master, has what a master works with."""
+    place = FirstNode(root.absolute())
+    follows = place.config_data(BESIDE_GANETI).exists()
+    path = managed_path(str(BESIDE_GANETI if follows else CONFIG_DATA))
+    return Seat(root=place.root, config_data=path, state_dir=place.state_dir("master"))
+
+
+def prepare_master(root: Path, *, dry_run: bool) -> None:
+    """Write the master's settings where a node has none yet; Refused names what of the former master is missing here.
+
+    Its keys and the broker's configuration never travel by themselves: whoever has them is the cluster.
+    """
+    place = FirstNode(root.absolute())
+    seeds = [place.seed(user) for user in ("master", "system", founding.SIGNING, "join")]
+    for path in (*seeds, place.authority, place.broker_config):
+        if not path.exists():
+            raise Refused(
+                f"{path} is not here; copy {place.seed('master').parent} and {place.broker_dir} from the former "
+                "master, or from its backup"
+            )
+    if dry_run or place.settings("master").exists():
+        return
+    url = _server_of(place.settings("agent"))
+    durable.make_directory(place.state_dir("master").parent)
+    put(place.settings("master"), toml_text(_MASTER, _master_values(place, url, Path(seat(root).config_data))))
+
+
+def _server_of(settings: Path) -> str:
+    try:
+        return str(tomllib.loads(settings.read_text(encoding="utf-8"))["server"])
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(f"{settings} does not say where the broker is: {error}") from error
 
 
 def _own(wishes: Wishes) -> ClusterConfig:
@@ -245,26 +289,28 @@ def _make_directories(place: FirstNode, path: Path) -> None:
         durable.sweep(directory)
 
 
+def _master_values(place: FirstNode, url: str, path: Path) -> dict[str, str]:
+    return {
+        "server": url,
+        "ca_file": place.seen(place.authority),
+        "seed_file": place.seen(place.seed("master")),
+        "system_seed_file": place.seen(place.seed("system")),
+        "signing_seed_file": place.seen(place.seed(founding.SIGNING)),
+        "join_seed_file": place.seen(place.seed("join")),
+        "broker_nodes_file": place.seen(place.broker_nodes),
+        "root": place.seen(place.root),
+        "state_dir": place.seen(place.state_dir("master")),
+        "config_data": str(path),
+    }
+
+
 def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> None:
     """Below another root than the real one paths are relative to their file, so that the whole can be moved."""
-
-    def seen(path: Path) -> str:
-        return str(path) if place.root == Path("/") else os.path.relpath(path, place.etc)
-
+    seen = place.seen
     reach = {"server": url, "ca_file": seen(place.authority)}
     root = {"root": seen(place.root)}
-    files: dict[str, dict[str, str | int]] = {
-        "master": {
-            **reach,
-            "seed_file": seen(place.seed("master")),
-            "system_seed_file": seen(place.seed("system")),
-            "signing_seed_file": seen(place.seed(founding.SIGNING)),
-            "join_seed_file": seen(place.seed("join")),
-            "broker_nodes_file": seen(place.broker_nodes),
-            **root,
-            "state_dir": seen(place.state_dir("master")),
-            "config_data": str(path),
-        },
+    files: dict[str, Mapping[str, str | int]] = {
+        "master": _master_values(place, url, path),
         "agent": {
             "node": node,
             **reach,
@@ -276,7 +322,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> Non
         "operator": {"name": founding.OPERATOR, **reach, "seed_file": seen(place.seed("operator"))},
     }
     comments = {
-        "master": "The master daemon: gnt-mesh-master.",
+        "master": _MASTER,
         "agent": "The agent of this node: gnt-mesh-agent.",
         "operator": "How gnt-mesh reaches the cluster.",
     }

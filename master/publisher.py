@@ -20,7 +20,7 @@ from master.store import Store
 from master.vault import Vault
 from protocol import codec, durable
 from protocol.bus import MasterBus
-from protocol.errors import DecodeError, Unavailable
+from protocol.errors import DecodeError, Deposed, Unavailable
 from protocol.messages import Assignment, FileEntry, FileEvent, Manifest, ManifestHead, NodeBell, ScopeBell
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.sealing.boxes import ScopeKey
@@ -47,6 +47,8 @@ class Publisher:
         self._vault = vault
         self._broker_nodes_file = broker_nodes_file
         self._refuse = refuse
+        self.generation_seen = 0
+        """The highest generation that the bus had and this disk does not: of an earlier term, or of a newer disk."""
         self._enforced: tuple[bytes, bytes] | None = None
         """The lists of nodes and of access that the broker is known to act on; None while that is not known."""
         self._previous: dict[ScopeName, Manifest] = {}
@@ -57,11 +59,15 @@ class Publisher:
         """Make the bus say what the disk says. Return the highest generation and assignment serial found ahead of it.
 
         (0, 0) means that nothing on the bus was ahead, as it should be; otherwise the caller must go beyond both.
+        Deposed if the bus is of a later epoch.
         """
         await self._bus.prepare(config.scopes(), afresh=afresh)
         self._enforced = None  # it may be another broker, or one that was started with an older file
         await self.let_in(config)
         await asyncio.to_thread(self._vault.ensure, _scopes_with_secrets(manifests.values()))
+        for scope in config.scopes():
+            if scope not in manifests and (head := await self._seen(scope, config.cluster.epoch)):
+                self.generation_seen = max(self.generation_seen, head.generation)
         serials = [await self._restore_assignment(config, node) for node in config.nodes.values()]
         ahead = [await self._restore_scope(manifest) for manifest in manifests.values()]
         for manifest in manifests.values():
@@ -183,8 +189,9 @@ class Publisher:
 
     async def _restore_scope(self, manifest: Manifest) -> int:
         """Publish a scope again unless it is there; return the generation on the bus if that is ahead, else 0."""
-        head = await self._head(manifest.scope)
+        head = await self._seen(manifest.scope, manifest.epoch)
         if head and head.version > manifest.version:
+            self.generation_seen = max(self.generation_seen, head.generation)
             return head.generation
         await self._put_blobs(manifest.scope, manifest.files)
         if head is None or not self._is_head_of(head, manifest):
@@ -202,6 +209,16 @@ class Publisher:
             await self._publish(manifest, events)
             log.info("scope_restored", scope=manifest.scope, generation=manifest.generation, files=len(events))
         return 0
+
+    async def _seen(self, scope: ScopeName, epoch: int) -> ManifestHead | None:
+        """Return the head of a scope's manifest on the bus, having made sure that it is not of a later term."""
+        head = await self._head(scope)
+        if head and head.epoch > epoch:
+            raise Deposed(
+                f"what is on the bus is of epoch {head.epoch}, and this master is of epoch {epoch}: another node has "
+                "become the master; end this one, and see who it is with: gnt-mesh status"
+            )
+        return head
 
     async def _restore_assignment(self, config: ClusterConfig, node: Node) -> int:
         try:

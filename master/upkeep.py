@@ -13,7 +13,7 @@ from master.desired import Desired
 from master.progress import Progress
 from master.settings import MasterSettings
 from protocol.bus import BlobAsked, MasterBus
-from protocol.errors import Refused, Unavailable
+from protocol.errors import Deposed, Refused, Unavailable
 from protocol.messages import BlobWanted
 from protocol.names import Digest, ScopeName
 from protocol.readiness import Pulse
@@ -107,6 +107,8 @@ class Upkeep:
         try:
             async with self._desired.lock:
                 await self._restore(afresh=afresh)
+        except Deposed:
+            raise
         except (Refused, Unavailable) as error:
             log.warning("restore_failed", reason=str(error))
             return False

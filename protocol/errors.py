@@ -13,6 +13,10 @@ class Refused(MeshError):
     """An operator asked for something that must not be: reply with the reason, change nothing."""
 
 
+class Deposed(Refused):
+    """Another node has become the master: this one must end, and starting it again does not help."""
+
+
 class Unavailable(MeshError):
     """The world is in the way (network, disk, a missing blob): report, try again later, slower each time."""
 

@@ -1,7 +1,8 @@
 """What every changing command does: ask, say what was done, wait until it is on the disks, say how that ended."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import click
 
@@ -66,13 +67,15 @@ def _how_to_join(token: str) -> list[str]:
     ]
 
 
-def wait_until(request: WaitRequest, *, timeout_s: float, as_json: bool) -> int:
-    """Wait for what a request without a goal means now, and return the exit code."""
+def wait_until(
+    request: WaitRequest, *, timeout_s: float, as_json: bool, told: Mapping[str, object] = MappingProxyType({})
+) -> int:
+    """Wait for what a request without a goal means now, and return the exit code; `told` goes into the JSON too."""
 
     async def work(session: Session) -> int:
         outcome = await _outcome(session, request, timeout_s)
         if as_json:
-            emit_json(outcome_shape(outcome))
+            emit_json({**told, **outcome_shape(outcome)})
         return _tell(outcome, timeout_s, quiet=as_json)
 
     return with_bus(work)

@@ -9,6 +9,7 @@ from master.cli.change import change
 from master.cli.cluster_init import init
 from master.cli.cluster_verify import verify
 from master.cli.connect import ask
+from master.cli.failover import master_failover
 from master.cli.formats import moment, yes
 from master.cli.keys import keys, renew_crypto
 from master.cli.lazy import MeshCommand, MeshGroup
@@ -29,6 +30,7 @@ cluster.add_command(access)
 cluster.add_command(audit)
 cluster.add_command(keys)
 cluster.add_command(renew_crypto)
+cluster.add_command(master_failover)
 
 
 @cluster.command(cls=MeshCommand)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from master import founding
+from master import failover, founding
 from master.core.cluster import ClusterConfig, from_text, new_cluster
 from master.founding import Listener, put, toml_text
 from master.store import save_config
@@ -129,6 +129,8 @@ def complete(layout: Layout, marker: Marker, version: tuple[int, int, int]) -> C
     layout.make_node_root(marker.master)
     durable.sweep(layout.config_data(marker.master).parent)
     config = read_config(layout, marker) or _first_config(layout, marker)
+    if config.master.name != marker.master:
+        config = failover.take_over(layout.seat(marker.master), marker.master)
     if (known := founding.with_operator(config, users["operator"])) != config:
         save_config(layout.config_data(marker.master), config := known)
     _put_settings(layout.settings(marker.master, "master"), "The master daemon.", layout.master_values(marker.url))

@@ -35,6 +35,21 @@ def look(layout: Layout) -> Marker | None:
     return None
 
 
+def is_claimed(layout: Layout) -> bool:
+    """True if an `up` runs on the directory."""
+    try:
+        fd = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def claimed(layout: Layout) -> Iterator[None]:
     """Hold the directory, made first if need be, so that no other `up` runs on it; Refused names the one that does."""

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from master.failover import Seat
 from master.founding import MASTER_KEYS_FILE, NODES_FILE, toml_text
 from master.settings import OPERATOR_SETTINGS_FILE, UP_MARKER_FILE
 from protocol import durable, settings_file
 from protocol.errors import Refused
-from protocol.names import NodeName, node_name
+from protocol.names import ManagedPath, NodeName, node_name
 
 FORMAT: Final = 1
 """Grows when an older gnt-mesh could no longer run what a newer one made."""
@@ -39,12 +40,15 @@ class Marker:
     """How many nodes it was made with; the first is the master. From then on the cluster config says who is in it."""
     candidate_pool_size: int
     node_prefix: str = "node"
+    master_node: str = ""
+    """Who is the master since the last failover; empty: the first node still is."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535 or self.nodes < 1 or self.candidate_pool_size < 1:
             raise ValueError("port is 1 to 65535, nodes and candidate_pool_size are at least 1")
-        node_name(f"{self.node_prefix}1")
+        for name in (f"{self.node_prefix}1", self.master_node or self.node_prefix):
+            node_name(name)
 
     @property
     def url(self) -> str:
@@ -55,7 +59,7 @@ class Marker:
 
     @property
     def master(self) -> NodeName:
-        return self.name_of(1)
+        return NodeName(self.master_node) if self.master_node else self.name_of(1)
 
     @property
     def first_nodes(self) -> tuple[NodeName, ...]:
@@ -140,6 +144,13 @@ class Layout:
 
     def config_data(self, master: str) -> Path:
         return self.node_root(master) / _GANETI / "config.data"
+
+    def seat(self, node: str) -> Seat:
+        """Where a node has what a master works with."""
+        root = self.node_root(node)
+        return Seat(
+            root=root, config_data=ManagedPath(f"/{_GANETI / 'config.data'}"), state_dir=root / _STATE / "master"
+        )
 
     def log(self, child: str) -> Path:
         return self.directory / "log" / f"{child}.log"

@@ -138,6 +138,10 @@ def _step(node: str, key: str, key_of: Callable[[str], str]) -> Step:
     )
 
 
+async def _nothing() -> None:
+    """What is to be seen to if there is nothing."""
+
+
 class Membership:
     """Follows the cluster's list of nodes."""
 
@@ -170,8 +174,12 @@ class Membership:
             except Unavailable:
                 await self._sleep(RETRY_PAUSE_S)
 
-    async def follow(self) -> None:
-        """Look whenever something may have changed, for ever."""
+    def look_soon(self) -> None:
+        """Have `follow` look, as after a bell."""
+        self._look_due.set()
+
+    async def follow(self, before: Callable[[], Awaitable[None]] = _nothing) -> None:
+        """Look whenever something may have changed, for ever; `before` each look something else is seen to."""
         self._is_following = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_bells())
@@ -180,6 +188,7 @@ class Membership:
                     async with asyncio.timeout(LOOK_INTERVAL_S):
                         await self._look_due.wait()
                 self._look_due.clear()
+                await before()
                 await self.settle()
                 await self._sleep(LOOK_PAUSE_S)
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from master.up import bootstrap, broker, claim
 from master.up.bootstrap import Wanted
+from master.up.handover import Handover
 from master.up.home import LocalHome
 from master.up.layout import BROKER, Layout, Marker
 from master.up.membership import Membership
@@ -141,7 +142,12 @@ async def _bring_up(mesh: Mesh, to_add: tuple[NodeName, ...], supervisor: Superv
         ready = await home.until_ready(terminal.say)
         terminal.ready(_summary(mesh, ready, len(home.running())))
         readiness.notify("READY=1")
-        await membership.follow()
+        handover = Handover(mesh, home, supervisor, terminal.say)
+        watching = asyncio.create_task(handover.watch(membership.look_soon))
+        try:
+            await membership.follow(before=handover.settle)
+        finally:
+            watching.cancel()
     finally:
         await bus.close()
 

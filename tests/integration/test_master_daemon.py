@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ from master.source_watch import SourceWatch
 from master.sources import Sources
 from master.store import Store, save_config
 from protocol import codec
-from protocol.errors import Unavailable
+from protocol.errors import Deposed, Unavailable
 from protocol.messages import Assignment, Manifest, ManifestHead
 from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.nats_bus import streams
@@ -44,6 +45,7 @@ class Running:
     server: Broker
     root: Path
     store: Store
+    task: "asyncio.Task[None]"
 
     async def manifest(self) -> Manifest:
         manifest = await self.node.manifest(ALL)
@@ -112,8 +114,12 @@ async def running(tmp_path: Path, server: Broker, **knobs: float) -> AsyncIterat
     task = asyncio.create_task(daemon.run(bus, serve))
     try:
         async with asyncio.timeout(60):
-            await served.wait()
-        yield Running(daemon, bus, node, server, root, store)
+            waiting = asyncio.create_task(served.wait())
+            await asyncio.wait((waiting, task), return_when=asyncio.FIRST_COMPLETED)
+        if not served.is_set():
+            waiting.cancel()
+            task.result()
+        yield Running(daemon, bus, node, server, root, store, task)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -219,6 +225,27 @@ async def test_an_older_disk_goes_beyond_what_the_bus_has(tmp_path: Path) -> Non
             async with asyncio.timeout(20):
                 while (assignment := await second.node.assignment()) is None or assignment.serial <= 700:
                     await second.daemon.progress.wait(0.1)
+
+
+async def test_a_new_term_goes_on_counting_and_ends_the_former_master(tmp_path: Path) -> None:
+    """A candidate that took over has files and no history. Who was the master ends, with a sentence, and stays so."""
+    async with a_master(tmp_path, {"/etc/file": b"x"}, patrol_interval_s=0.2) as former:
+        before, config = await former.manifest(), former.daemon.desired.config
+        shutil.copytree(former.root, tmp_path / "candidate/root")
+        after = replace(config, cluster=replace(config.cluster, epoch=2))
+        save_config(tmp_path / "candidate/root" / CONFIG_DATA, after)
+
+        async with running(tmp_path / "candidate", former.server) as master:
+            manifest = await master.manifest()
+            assert manifest.version > (2, before.generation)
+            assert listed(manifest) == ["/etc/file"]
+            with pytest.raises(Deposed, match=r"epoch 2.* this master is of epoch 1"):
+                async with asyncio.timeout(20):
+                    await former.task
+            with pytest.raises(Deposed):
+                async with running(tmp_path, former.server):
+                    pass
+            assert await master.manifest() == manifest
 
 
 async def test_started_again_it_publishes_nothing_that_is_there_already(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ class Founded:
             until_ready(notices, process.pid, log)
         return process
 
+    def kill(self, program: str) -> None:
+        """Kill what was started as this program, wherever; return once it has ended."""
+        for process in self._processes:
+            assert isinstance(process.args, list)
+            if Path(process.args[0]).name == program:
+                process.kill()
+                process.wait()
+
     def stop(self) -> None:
         for process in reversed(self._processes):
             with contextlib.suppress(ProcessLookupError):
