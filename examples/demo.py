@@ -1,4 +1,4 @@
-"""The main job of the mesh, to watch: `make demo`. One master and three nodes, on this machine, in under a minute.
+"""What the mesh does, to watch: `make demo`. One master and three nodes, on this machine, in under a minute.
 
 It does only what a user can do: it runs the command `gnt-mesh`, edits plain files and reads them. Every claim is
 checked by reading the nodes' files; if one does not hold the demo says so and ends with 1.
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ VNC = "/etc/ganeti/vnc.conf"
 RACK = "/etc/ganeti/rack.conf"
 
 SCOPES = {MOTD: "all", HOSTS: "all", SECRET: "master-candidates", VNC: "vm-capable", RACK: "group-rack2"}
+
+HELLO = Path(__file__).parent / "os/hello"
+ADD = ("instance", "add", "web1", "-n", "node2", "-o", "hello+fancy", "-O", "greeting=welcome")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -68,8 +71,22 @@ class Mesh:
 
     def run(self, *args: str) -> "subprocess.CompletedProcess[str]":
         """Run one command, and show it."""
-        console.print(f"  [dim]$[/dim] [cyan]gnt-mesh --dir DIR {' '.join(args)}[/cyan]")
+        self._tell(args)
         return subprocess.run([self.command, "--dir", self.dir, *args], capture_output=True, text=True, check=False)
+
+    def live(self, *args: str) -> None:
+        """Run one command that must succeed, and show what it prints as it prints it."""
+        self._tell(args)
+        command = [self.command, "--dir", self.dir, *args]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                console.print(f"  {line}".replace(str(self.dir), "DIR"), end="", markup=False)
+        if process.returncode != 0:
+            raise Failed(f"gnt-mesh {' '.join(args)} ended with {process.returncode}")
+
+    def quietly(self, *args: str) -> str:
+        return subprocess.run([self.command, "--dir", self.dir, *args], capture_output=True, text=True).stdout
 
     def ok(self, *args: str) -> str:
         done = self.run(*args)
@@ -117,6 +134,10 @@ class Mesh:
         if code != 0:
             raise Failed(f"gnt-mesh up ended with {code}:\n" + "".join(self._said))
 
+    def _tell(self, args: Sequence[str]) -> None:
+        line = " ".join(args).replace(str(self.dir), "DIR")
+        console.print(f"  [dim]$[/dim] [cyan]gnt-mesh --dir DIR {line}[/cyan]")
+
     def _listen(self) -> None:
         assert self._up.stdout
         for line in self._up.stdout:
@@ -153,6 +174,7 @@ class Demo:
         self.stop_and_continue()
         self.damage()
         self.add_a_node()
+        self.install_an_os()
 
     def bring_up(self) -> None:
         with step("A mesh: nats-server, one master (node1) and three more nodes, each with a root of its own"):
@@ -245,6 +267,25 @@ class Demo:
         self.expect_content(MOTD, "meanwhile", ["node5"])
         expect(self.mesh.read("node5", SECRET) is None, "and nothing else")
         self.show()
+
+    def install_an_os(self) -> None:
+        disk = self.mesh.dir / "web1.disk"
+        with step("An OS definition, put onto the nodes that run instances: their agents tell of it"):
+            console.print("  [dim]copy[/dim] [magenta]examples/os/hello[/magenta] to DIR/nodes/NODE/srv/ganeti/os")
+            for node in ("node1", "node2", "node4", "node5"):
+                shutil.copytree(HELLO, self.mesh.file(node, "/srv/ganeti/os/hello"))
+            until(lambda: "hello+fancy" in self.mesh.quietly("os", "list"), "hello can be installed everywhere")
+        self.mesh.live("os", "list")
+        refused = self.mesh.run(*ADD, "-O", "lines=2", "--disk", str(disk))
+        console.print(f"  {' '.join(refused.stderr.split())}", style="yellow", markup=False)
+        expect(refused.returncode == 1 and not disk.exists(), "a wrong parameter is refused before a disk is touched")
+        with step("Install it: the script's output comes as it is printed"):
+            self.mesh.live(*ADD, "-O", "lines=1", "--disk", str(disk))
+        expect(disk.read_text() == "*** welcome *** from web1\n", "the disk holds what the script wrote")
+        with step("Reinstall it with another parameter: what is stored is kept below it"):
+            self.mesh.live("instance", "reinstall", "web1", "-O", "lines=3")
+        expect(disk.read_text() == "*** welcome *** from web1\n" * 3, "and the script got both")
+        self.mesh.live("instance", "info", "web1")
 
     def until_held(self, node: str, path: str, content: str) -> None:
         until(lambda: self.mesh.read(node, path) == f"{content}\n", f"{node} has {path} with {content!r}")

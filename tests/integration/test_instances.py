@@ -1,5 +1,6 @@
 """Instances in a real mesh, with the OS definition of `examples/os`: what its scripts get, and what is stored of it."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -235,6 +236,16 @@ def test_confidential_parameters_reach_the_script_and_nothing_else(mesh: Running
     private = {path.name for path in (mesh.dir / "log").iterdir() if TOKEN in path.read_text(errors="replace")}
     jobs = [path for path in mesh.dir.rglob("jobs/**/*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
     assert (private, jobs) == (set(), [])
+
+
+def test_the_example_has_a_boolean_and_a_secret(mesh: RunningMesh, disk: Path) -> None:
+    add(mesh, "rich", disk, "-O", "loud=yes,lines=1", "--os-parameters-secret", f"password={SECRET}")
+
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    assert disk.read_text() == f"HELLO from rich\npassword {digest}\n"
+    line = ("instance", "add", "poor", "-n", "node2", "-o", "hello+plain")
+    assert "OS parameter loud of hello is neither yes nor no" in refused(mesh, *line, "-O", "loud=perhaps")
+    assert "is a secret; give it with --os-parameters-secret password=VALUE" in refused(mesh, *line, "-O", "password=x")
 
 
 def test_rename_export_and_import(mesh: RunningMesh, disk: Path, tmp_path: Path) -> None:
