@@ -100,7 +100,7 @@ class MasterDaemon:
         while not self._events.empty():
             self._events.get_nowait()
         await self._upkeep.begin()
-        await desired.refresh(None, "the master started")
+        await desired.refresh(None, self._why_started())
         deposed: BaseException | None = None
         try:
             await self._work(bus, serve)
@@ -110,6 +110,12 @@ class MasterDaemon:
             deposed = deposed.exceptions[0]
         if deposed:
             raise deposed
+
+    def _why_started(self) -> str:
+        cluster = self.desired.config.cluster
+        if self.desired.store.generation or cluster.epoch == 1:
+            return "the master started"
+        return f"cluster master-failover: {self.desired.config.master.name} is the master of epoch {cluster.epoch}"
 
     async def _work(self, bus: MasterBus, serve: Callable[[], Awaitable[None]]) -> None:
         desired = self.desired

@@ -30,6 +30,8 @@ CLOCK_STEP_NS: Final = 10_000_000
 RACY_NS: Final = 50_000_000
 """The content of a file that changed less than this before is read again next time, to be on the safe side."""
 
+READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 IS_A_LINK: Final = "is a symbolic link on the master; manage the file it points to"
 BEING_WRITTEN: Final = "is being written on the master"
 
@@ -106,13 +108,16 @@ class Sources:
         """Return what is at a path without reading it: of a file that is fit to be shipped nothing but that."""
         try:
             status = os.lstat(self.real(path))
+            if stat.S_ISLNK(status.st_mode):
+                return Source("unusable", reason=IS_A_LINK)
+            if unfit := self._unfit(status):
+                return unfit
+            os.close(os.open(self.real(path), READING))
         except (FileNotFoundError, NotADirectoryError):
             return Source("absent")
         except OSError as error:
             return Source("unusable", reason=_why_not_opened(error))
-        if stat.S_ISLNK(status.st_mode):
-            return Source("unusable", reason=IS_A_LINK)
-        return self._unfit(status) or Source("ready", size_bytes=status.st_size)
+        return Source("ready", size_bytes=status.st_size)
 
     def names(self, directory: str) -> list[str]:
         """Return the names of the regular files in a managed directory; links are none. Without it there are none."""
@@ -126,7 +131,7 @@ class Sources:
 
     def _read(self, path: ManagedPath) -> Source:
         try:
-            fd = os.open(self.real(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self.real(path), READING)
         except (FileNotFoundError, NotADirectoryError):
             self.forget(path)
             return Source("absent")

@@ -101,9 +101,9 @@ def _in_mesh(layout: "Layout", wishes: Wishes, *, timeout_s: float, as_json: boo
     before, after = failover.look(seat, wishes.node)
     proof = _proof(before, wishes, _fleet() if is_claimed(layout) else None)
     _check_sources(seat, before, wishes)
-    told = _shape(before, after, [*_sentences(before, after, wishes), proof])
+    told = _shape(before, after, [_sentence(before, after), proof])
     if wishes.dry_run:
-        return _tell(told, as_json=as_json)
+        return _tell(told, as_json=as_json, is_dry=True)
     write_marker(layout, replace(marker, master_node=wishes.node))
     if not is_claimed(layout):
         told["done"] = [f"{wishes.node} is the master from the next start on: gnt-mesh up --dir {where}", proof]
@@ -129,14 +129,14 @@ def _on_this_node(root: Path, wishes: Wishes, *, as_json: bool) -> int:
     proof = _proof(before, wishes, None)
     _check_sources(here, before, wishes)
     prepare_master(root, dry_run=wishes.dry_run)
-    told = _shape(before, after, [*_sentences(before, after, wishes), proof])
+    told = _shape(before, after, [_sentence(before, after), proof])
     if not wishes.dry_run:
         failover.take_over(here, wishes.node)
         told["done"] = [
             *told["done"],
             "Start gnt-mesh-master, and once that is ready this node's gnt-mesh-agent again.",
         ]
-    return _tell(told, as_json=as_json)
+    return _tell(told, as_json=as_json, is_dry=wishes.dry_run)
 
 
 def _mesh_here(directory: Path | None) -> "Layout | None":
@@ -196,25 +196,20 @@ async def _is_master(session: Session, config: "ClusterConfig", timeout_s: float
     return False
 
 
-def _sentences(before: "ClusterConfig", after: "ClusterConfig", wishes: Wishes) -> list[str]:
-    former = before.master.name
-    if wishes.dry_run:
-        return [
-            "Dry run: nothing was changed. This would be done:",
-            f"{wishes.node} becomes the master in the place of {former}, epoch {after.cluster.epoch}.",
-        ]
-    return [
-        f"{wishes.node} is the master in the place of {former}, epoch {after.cluster.epoch}; {former} is a candidate."
-    ]
+def _sentence(before: "ClusterConfig", after: "ClusterConfig") -> str:
+    former, name = before.master.name, after.master.name
+    return f"{name} is the master in the place of {former}, epoch {after.cluster.epoch}; {former} is a candidate."
 
 
 def _shape(before: "ClusterConfig", after: "ClusterConfig", done: list[str]) -> dict[str, Any]:
     return {"master": after.master.name, "former": before.master.name, "epoch": after.cluster.epoch, "done": done}
 
 
-def _tell(told: dict[str, Any], *, as_json: bool) -> int:
+def _tell(told: dict[str, Any], *, as_json: bool, is_dry: bool = False) -> int:
     if as_json:
-        emit_json(told)
+        emit_json({"dry_run": True, **told} if is_dry else told)
+    elif is_dry:
+        emit_lines(["Dry run: nothing was changed. This would be done:", *(f"  {line}" for line in told["done"])])
     else:
         emit_lines(told["done"])
     return DONE

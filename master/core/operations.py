@@ -221,7 +221,10 @@ def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None
     is_master = node.uuid == config.cluster.master_node
     touched = [flag for flag in (*roles, "master-capable") if given.get(flag) is not None]
     if is_master and touched:
-        raise Refused(f"node {node.name} is the master: its {', '.join(touched)} cannot be changed")
+        first = "gnt-mesh cluster master-failover"
+        raise Refused(
+            f"node {node.name} is the master: its {', '.join(touched)} cannot be changed; to make another one: {first}"
+        )
     if request.master_candidate and request.master_capable is False:
         raise Refused(f"node {node.name}: a master candidate has to be master-capable")
     if request.master_candidate and not node.master_capable:

@@ -108,6 +108,7 @@ def test_the_candidate_is_the_master_when_the_command_returns(mesh: RunningMesh)
     assert "node2 holds all that node1 has published." in told
     after = mesh.json("status")
     assert (after["master"], after["epoch"]) == ("node2", 2)
+    assert "cluster master-failover: node2 is the master of epoch 2" in mesh.ok("file", "log")
     assert {node["name"]: node["role"] for node in after["nodes"]} == {
         "node1": "C",
         "node2": "M",

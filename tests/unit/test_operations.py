@@ -195,7 +195,10 @@ def test_who_says_no_to_the_candidate_flag_does_not_get_it() -> None:
         (NodeModify(name="node2"), "nothing to change was given"),
         (NodeModify(name="node9", offline=True), "node 'node9' is not in the cluster; its nodes are node1, node2"),
         (NodeModify(name="node2", offline=True, drained=True), "set one flag at a time, not offline and drained"),
-        (NodeModify(name="node1", offline=True), "node node1 is the master: its offline cannot be changed"),
+        (
+            NodeModify(name="node1", offline=True),
+            "node1 is the master: its offline cannot be changed; to make another",
+        ),
         (NodeModify(name="node2", group="rack"), "node group 'rack' is not in the cluster"),
         (NodeModify(name="node3", master_candidate=True), "gnt-mesh node modify node3 --master-capable yes"),
         (NodeModify(name="node2", public_key="UAAA"), "public key 'UAAA': 56 letters and digits"),

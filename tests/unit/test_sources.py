@@ -360,7 +360,12 @@ def test_an_unreadable_file_is_unusable(master: Master) -> None:
         drop_capabilities()
         return master.read()
 
-    assert in_child(read) == Source("unusable", reason="cannot be read on the master: Permission denied")
+    def glance() -> Source:
+        drop_capabilities()
+        return master.sources.glance(PATH)
+
+    for look in (read, glance):
+        assert in_child(look) == Source("unusable", reason="cannot be read on the master: Permission denied")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a file of somebody else")
