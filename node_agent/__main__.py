@@ -6,38 +6,37 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
 from node_agent import logs
+from node_agent.compose import CONFIGURATION_ERROR, job_keeper, local_disk, unsealing, until_told
 from node_agent.core.agent import Agent, Timing
-from node_agent.core.job_plan import Limits
+from node_agent.core.events import Memory
 from node_agent.daemon import AgentDaemon
-from node_agent.files import NodeFiles
-from node_agent.job_keeper import JobKeeper
-from node_agent.job_planner import JobPlanner
-from node_agent.journal import Journal
+from node_agent.disk import Disk
+from node_agent.job_keeper import Jobs
 from node_agent.ledger import Ledger
-from node_agent.os_search import OsSearch
 from node_agent.os_service import OsService
-from node_agent.runners import Runners
-from node_agent.settings import AGENT_SETTINGS, NO_TETHER, PROTECTED_PATHS, AgentSettings, agent_settings
-from protocol import durable, identity, sealing, settings_file
+from node_agent.privileged.client import Client
+from node_agent.privileged.remote_disk import RemoteDisk
+from node_agent.privileged.remote_jobs import RemoteJobs
+from node_agent.privileged.word import SignedWord
+from node_agent.settings import AGENT_SETTINGS, AgentSettings, agent_settings
+from protocol import durable, identity, settings_file
 from protocol.access_messages import JoinReply, JoinRequest
 from protocol.errors import Refused, Unavailable
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
-from protocol.os_messages import Confidential
-from protocol.readiness import Readiness
+from protocol.readiness import Pulse, Readiness
 
-CONFIGURATION_ERROR = 78
-"""sysexits' EX_CONFIG: to start again does not help."""
-
-OLD_JOBS_MAX = 20
-"""How many jobs that the master has taken note of keep their output on the node."""
+RECALL_PAUSE_S = 0.5
+OWN_KEY = "agent.nk"
 
 
 def main() -> None:
@@ -50,12 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gnt-mesh-agent", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings file (%(default)s)")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--helper", type=Path, metavar="SOCKET", help="where gnt-mesh-helper does what needs rights")
     parser.add_argument("--check", action="store_true", help="look at the settings, and do nothing else")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        settings = read_settings(arguments.settings)
-        return None if arguments.check else asyncio.run(serve(arguments.settings, settings))
+        read = partial(read_settings, arguments.settings, arguments.helper)
+        settings = read()
+        return None if arguments.check else asyncio.run(serve(read, settings))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-agent: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
@@ -87,15 +88,27 @@ def join_main(words: list[str]) -> None:
     sys.stdout.write(f"{joined.node} is in cluster {joined.cluster}; its agent's settings are {joined.settings}\n")
 
 
-def read_settings(path: Path) -> AgentSettings:
+def read_settings(path: Path, helper: Path | None) -> AgentSettings:
     """Return the settings, and have systemd's credentials take the place of keys; Refused says what is wrong."""
     settings = settings_file.with_credentials(agent_settings(path), os.environ.get("CREDENTIALS_DIRECTORY", ""))
+    if helper:
+        settings = replace(settings, helper_socket=helper)
     identity.read_seed(settings.seed_file)
     identity.read_public_keys(settings.master_keys_file)
     return settings
 
 
-async def serve(path: Path, settings: AgentSettings) -> None:
+def with_own_key(settings: AgentSettings) -> AgentSettings:
+    """Return settings with a copy of the key that the agent may replace: where it lies is not for it to write."""
+    if not settings.is_split:
+        return settings
+    own = settings.state_dir / OWN_KEY
+    durable.make_directory(settings.state_dir)
+    durable.write_file(own, f"{identity.read_seed(settings.seed_file)}\n".encode())
+    return replace(settings, seed_file=own)
+
+
+async def serve(read: Callable[[], AgentSettings], settings: AgentSettings) -> None:
     """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
 
     Settings that are at fault are logged, and the former ones stay in force.
@@ -108,23 +121,24 @@ async def serve(path: Path, settings: AgentSettings) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     telling = Readiness()
     while True:
-        await run(settings, telling, stop, reload)
+        await run(with_own_key(settings), telling, stop, reload)
         if stop.is_set():
             return
         reload.clear()
         try:
-            settings = read_settings(path)
-            structlog.get_logger().info("settings_read", path=str(path))
+            settings = read()
+            structlog.get_logger().info("settings_read", node=settings.node)
         except Refused as error:
             structlog.get_logger().error("settings_refused", reason=str(error))
 
 
 async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, reload: asyncio.Event) -> None:
     """Take stock, connect, and run until asked to stop or to reload."""
-    ledger = Ledger(settings.state_dir)
-    memory = ledger.open()
-    files = node_files(settings)
-    swept = files.sweep(memory.known)
+    hands = _hands(settings)
+    recalled = await _recall(hands.disk, telling, stop, reload)
+    if recalled is None:
+        return
+    memory, swept = recalled
     structlog.get_logger().info("agent_started", node=settings.node, managed=len(memory.known), swept=swept)
     agent = Agent(
         settings.node,
@@ -138,19 +152,20 @@ async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, 
             retry_longest_s=settings.retry_longest_s,
         ),
     )
-    jobs = job_keeper(settings)
-    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), jobs, telling)
+    os_service = OsService(hands.disk, unsealing(settings))
+    daemon = AgentDaemon(settings, agent, hands.disk, os_service, hands.jobs, telling, hands.keep_seed)
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
         settings.node,
         daemon.hear,
         trusted=identity.read_public_keys(settings.master_keys_file),
+        witness=hands.word.take,
     )
-    working = (daemon.run(bus), bus.open(), telling.feed_watchdog((daemon.pulse, jobs.pulse)))
+    working = (daemon.run(bus), bus.open(), telling.feed_watchdog((daemon.pulse, *hands.pulses)))
     tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
     try:
-        await _until_told(tasks, stop, reload)
+        await until_told(tasks, stop, reload)
         telling.reloading() if reload.is_set() else telling.stopping()
         await daemon.drain()
         structlog.get_logger().info("agent_stopped", node=settings.node)
@@ -163,51 +178,37 @@ async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, 
         await bus.close()
 
 
-async def _until_told(tasks: Iterable["asyncio.Task[object]"], *told: asyncio.Event) -> None:
-    """Return when one of the events is set; raise what one of the tasks ends with before."""
-    waiting = set(tasks)
+@dataclass(frozen=True, slots=True)
+class _Hands:
+    """Who does what needs rights: this process, or the one beside it."""
+
+    disk: Disk
+    jobs: Jobs
+    word: SignedWord
+    pulses: tuple[Pulse, ...] = ()
+    keep_seed: Callable[[str], Awaitable[None]] | None = None
+
+
+def _hands(settings: AgentSettings) -> _Hands:
+    word = SignedWord()
+    if settings.is_split:
+        client = Client(settings.helper_socket, word)
+        disk = RemoteDisk(client)
+        return _Hands(disk, RemoteJobs(client, word), word, keep_seed=disk.keep_seed)
+    keeper = job_keeper(settings, settings.state_dir / "jobs")
+    return _Hands(local_disk(settings, Ledger(settings.state_dir), settings.state_dir), keeper, word, (keeper.pulse,))
+
+
+async def _recall(disk: Disk, telling: Readiness, *told: asyncio.Event) -> tuple[Memory, int] | None:
+    """Return what is remembered of this node, however long it takes to get it; None if we are told to end meanwhile."""
     while not any(event.is_set() for event in told):
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-
-def node_files(settings: AgentSettings) -> NodeFiles:
-    """Return the node's files as the settings allow them."""
-    backups = settings.state_dir / "backups"
-    durable.make_directory(backups)
-    return NodeFiles(settings.root, allowed=settings.allowed_paths, protected=PROTECTED_PATHS, backups=backups)
-
-
-def os_service(settings: AgentSettings) -> OsService:
-    """Return the node's OS definitions, with the key that opens what was sealed for it."""
-    return OsService(os_search(settings), unsealing(settings))
-
-
-def job_keeper(settings: AgentSettings) -> JobKeeper:
-    """Return what keeps the node's jobs going."""
-    directory = settings.state_dir / "jobs"
-    tether = str(settings.tether.absolute()) if settings.tether != NO_TETHER else ""
-    limits = Limits(transfer_paths=settings.transfer_paths, tether=tether)
-    planner = JobPlanner(os_search(settings), unsealing(settings), limits, directory)
-    return JobKeeper(
-        Journal(directory, old_max=OLD_JOBS_MAX),
-        Runners(keeps_spare=settings.spare_runner),
-        planner.plan,
-        limit=settings.jobs_at_once,
-        report_again_s=settings.beat_interval_s,
-        retry_first_s=settings.retry_first_s,
-        retry_longest_s=settings.retry_longest_s,
-    )
-
-
-def os_search(settings: AgentSettings) -> OsSearch:
-    return OsSearch(settings.node, settings.root, settings.os_search_path)
-
-
-def unsealing(settings: AgentSettings) -> Callable[[bytes], Confidential]:
-    """Return what opens what was sealed for this node, whose key may have been renewed since the agent started."""
-    return lambda sealed: sealing.unseal(sealed, identity.read_seed(settings.seed_file))
+        try:
+            return await disk.recall()
+        except Unavailable as error:
+            telling.say(str(error))
+            structlog.get_logger().warning("not_recalled", reason=str(error))
+        await asyncio.sleep(RECALL_PAUSE_S)
+    return None
 
 
 if __name__ == "__main__":

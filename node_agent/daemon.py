@@ -9,16 +9,15 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import assert_never
 
 import structlog
 
 from node_agent.core import events as e
 from node_agent.core.agent import Agent
-from node_agent.files import NodeFiles
-from node_agent.job_keeper import JobKeeper
-from node_agent.ledger import Ledger
+from node_agent.disk import Disk
+from node_agent.job_keeper import Jobs
 from node_agent.os_service import OsService
 from node_agent.presence import Presence
 from node_agent.renewing import Renewing
@@ -26,7 +25,6 @@ from node_agent.settings import AgentSettings
 from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
 from protocol.errors import DecodeError, Unavailable
-from protocol.file_hints import FileHints
 from protocol.messages import BlobWanted, FileEntry, NodeBell, ScopeBell
 from protocol.names import ManagedPath, ScopeName
 from protocol.readiness import Pulse, Readiness
@@ -45,27 +43,26 @@ class AgentDaemon:
         self,
         settings: AgentSettings,
         agent: Agent,
-        files: NodeFiles,
-        ledger: Ledger,
+        disk: Disk,
         os_service: OsService,
-        jobs: JobKeeper,
+        jobs: Jobs,
         readiness: Readiness | None = None,
+        keep_seed: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self.pulse = Pulse("the agent's loop")
         self._presence = Presence(readiness or Readiness(), settings.server)
         self._settled = asyncio.Event()
         self._agent = agent
-        self._files = files
-        self._ledger = ledger
-        self._verifying = Verifying(settings.node, files)
+        self._disk = disk
+        self._verifying = Verifying(settings.node, disk)
+        self._keep_seed = keep_seed
         self._os_service = os_service
         self._os_look_due = asyncio.Event()
         self._jobs = jobs
         self._log = log.bind(node=settings.node)
         self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
-        self._hints = FileHints(step_ms=settings.watch_step_ms, debounce_ms=4 * settings.watch_step_ms)
         self._paths: frozenset[ManagedPath] = frozenset()
         self._bus: AgentBus
 
@@ -94,11 +91,11 @@ class AgentDaemon:
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
-        renewing = Renewing(self._settings.seed_file, bus)
+        renewing = Renewing(self._settings.seed_file, bus, self._keep_seed)
         served = (self._verifying, self._os_service, self._jobs, renewing)
         await bus.serve({verb: handler for each in served for verb, handler in each.handlers().items()})
         async with asyncio.TaskGroup() as self._tasks:
-            self._tasks.create_task(self._hints.run())
+            self._tasks.create_task(self._disk.run())
             self._tasks.create_task(self._follow_hints())
             self._tasks.create_task(self._look_at_os_definitions())
             self._tasks.create_task(self._fetch_in_order())
@@ -141,7 +138,7 @@ class AgentDaemon:
                 await self._remember(memory)
             case e.Watch(paths):
                 self._paths = paths
-                self._watch()
+                self._disk.watch(paths)
             case e.Report():
                 await self._report(effect)
             case _:
@@ -172,12 +169,19 @@ class AgentDaemon:
             await self._events.put(event)
 
     async def _observe(self, effect: e.Observe) -> None:
-        found = await asyncio.to_thread(self._files.observe, effect.paths, afresh=effect.afresh)
+        """What cannot be looked at now is looked at when it can be: nothing else can be known or done before."""
+        while True:
+            try:
+                found = await self._disk.observe(effect.paths, afresh=effect.afresh)
+                break
+            except Unavailable as error:
+                self._log.warning("observe_failed", reason=str(error))
+            await asyncio.sleep(self._settings.retry_first_s)
         await self._events.put(e.DiskObserved(found))
 
     async def _perform(self, effect: e.Perform) -> None:
         started = time.monotonic()
-        outcome = await self._files.perform(effect.plan, self._content)
+        outcome = await self._disk.perform(effect.plan, self._content)
         took_ms = round((time.monotonic() - started) * 1000, 1)
         for write in effect.plan.writes:
             if write.entry.path in outcome.found:
@@ -193,7 +197,7 @@ class AgentDaemon:
             self._log.warning("file_failed", path=path, reason=reason)
         self._log.info("plan_performed", done=len(outcome.found), failed=len(outcome.errors), took_ms=took_ms)
         await self._events.put(e.PlanFinished(effect.plan, outcome))
-        self._watch()
+        self._disk.watch(self._paths)
 
     async def _content(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
         """Yield a content from the bus; if the bus lacks it, or has it wrong, the master is asked to store it again."""
@@ -229,7 +233,7 @@ class AgentDaemon:
         pause_s = self._settings.retry_first_s
         while True:
             try:
-                return await asyncio.to_thread(self._ledger.save, memory)
+                return await self._disk.remember(memory)
             except Unavailable as error:
                 self._log.error("ledger_not_written", reason=str(error), retry_s=pause_s)
             self.pulse.beat()  # it is alive, and says what it waits for: to start it again would help nobody
@@ -245,27 +249,22 @@ class AgentDaemon:
 
     async def _follow_hints(self) -> None:
         while True:
-            hint = await self._hints.next()
-            if hint is None:
-                self._watch()
-                self._put(e.FilesTouched(None))
+            touched = await self._disk.touched()
+            if touched.has_os_definitions:
                 self._os_look_due.set()
-                continue
-            if any(real.parent in self._os_service.directories for real in hint):
-                self._os_look_due.set()
-            touched = frozenset(path for real in hint if (path := self._files.managed_path_of(real)))
-            if touched & self._paths:
-                self._put(e.FilesTouched(touched))
-
-    def _watch(self) -> None:
-        self._hints.watch(self._files.watch_directories(self._paths) | self._os_service.directories)
+            if touched.paths is None or touched.paths:
+                self._put(e.FilesTouched(touched.paths))
 
     async def _look_at_os_definitions(self) -> None:
         """Once at the start, and again whenever something in their directories may have changed."""
         while True:
             self._os_look_due.clear()
-            self._put(e.OsDefinitionsRead(await self._os_service.look()))
-            self._watch()
+            try:
+                self._put(e.OsDefinitionsRead(await self._os_service.look()))
+            except Unavailable as error:
+                self._log.warning("os_definitions_not_read", reason=str(error))
+                self._os_look_due.set()
+                await asyncio.sleep(self._settings.retry_first_s)
             await self._os_look_due.wait()
 
     async def _keep_time(self) -> None:

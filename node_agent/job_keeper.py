@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import structlog
 
@@ -23,7 +23,7 @@ from node_agent.core.run_plan import RunPlan, Verdict
 from node_agent.journal import Journal
 from node_agent.runners import Runners
 from protocol import durable
-from protocol.bus import AgentBus, Handler
+from protocol.bus import Handler
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobBoard, JobLogPart, JobLogWanted, JobReport
 from protocol.os_messages import OsJob
@@ -39,6 +39,29 @@ OUTPUT_BYTES_PER_S: Final = 64 * 1024
 """What of a job's output is said aloud, for people who listen; the master asks for what it keeps."""
 
 log = structlog.get_logger()
+
+
+class JobBus(Protocol):
+    """What is needed of the bus for jobs."""
+
+    async def board(self) -> JobBoard | None: ...
+
+    async def report_jobs(self, report: JobReport) -> None: ...
+
+    async def say_output(self, job: JobId, text: bytes) -> None: ...
+
+
+class Jobs(Protocol):
+    """What the daemon needs for the jobs of its node."""
+
+    def look(self) -> None:
+        """The board may have changed."""
+
+    def handlers(self) -> Mapping[str, tuple[type, Handler]]:
+        """Return what the bus is to serve."""
+
+    async def run(self, bus: JobBus) -> None:
+        """Keep the jobs going until cancelled."""
 
 
 class JobKeeper:
@@ -71,7 +94,7 @@ class JobKeeper:
         self._aloud: dict[JobId, int] = {}
         self._is_first_look = True
         self._is_waiting = False
-        self._bus: AgentBus
+        self._bus: JobBus
 
     def look(self) -> None:
         """The board may have changed."""
@@ -86,7 +109,7 @@ class JobKeeper:
         """Answer the master, who asks for output."""
         return await asyncio.to_thread(self._journal.output, wanted.id, wanted.offset)
 
-    async def run(self, bus: AgentBus) -> None:
+    async def run(self, bus: JobBus) -> None:
         """Keep the jobs going until cancelled; runners go on."""
         self._bus = bus
         await self._open_journal()

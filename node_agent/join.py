@@ -65,7 +65,7 @@ async def join(text: str, settings: Path, root: Path, ask: Ask) -> Joined:
     durable.write_file(directory / AUTHORITY_FILE, reply.authorities.encode(), mode=0o644)
     master_keys = identity.public_keys_text([identity.public_text(token.master)])
     durable.write_file(directory / MASTER_KEYS_FILE, master_keys, mode=0o644)
-    durable.write_file(settings, _settings_text(settings, token, root))
+    durable.write_file(settings, _settings_text(settings, token, root), mode=0o644)
     pending_seed.rename(directory / SEED_FILE)  # last: until then all of it can be done again
     pending_authority.unlink()
     durable.sync_directory(directory)

@@ -4,13 +4,11 @@ The report is read again when a watched directory changes; its digest is in the 
 fetches it when it is another one.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from node_agent.core import os_env
-from node_agent.os_search import OsSearch
+from node_agent.disk import OsCatalog
 from protocol import codec
 from protocol.bus import Handler
 from protocol.errors import Refused, Unavailable
@@ -23,12 +21,10 @@ Unseal = Callable[[bytes], Confidential]
 class OsService:
     """One node's side of the OS interface, but for the running of scripts."""
 
-    def __init__(self, search: OsSearch, unseal: Unseal) -> None:
-        self._search = search
+    def __init__(self, catalog: OsCatalog, unseal: Unseal) -> None:
+        self._catalog = catalog
         self._unseal = unseal
         self._report: OsReport | None = None
-        self.directories: frozenset[Path] = frozenset()
-        """What to watch, as of the last look."""
 
     def handlers(self) -> Mapping[str, tuple[type, Handler]]:
         """Return what the bus is to serve."""
@@ -36,9 +32,8 @@ class OsService:
 
     async def look(self) -> Digest:
         """Read the search path; return the digest of what is there."""
-        report, self.directories = await asyncio.to_thread(self._read)
-        self._report = report
-        return digest_of(report)
+        self._report = await self._catalog.os_report()
+        return digest_of(self._report)
 
     async def definitions(self, _: OsReportWanted) -> OsReport:
         """Return what was found by the last look, which is the one that the status speaks of."""
@@ -48,14 +43,10 @@ class OsService:
 
     async def env(self, wanted: OsEnvWanted) -> OsEnv:
         """Return what the script of a job would get here, now. Confidential values stay on the node."""
-        definition = await asyncio.to_thread(self._search.definition, wanted.job.os)
+        definition = await self._catalog.os_definition(wanted.job.os)
         if definition is None:
             raise Refused(f"there is no OS {wanted.job.os} on {wanted.job.node}; see: gnt-mesh os diagnose")
         return shown_env(definition, wanted, self._unseal(wanted.job.sealed))
-
-    def _read(self) -> tuple[OsReport, frozenset[Path]]:
-        directories = frozenset(self._search.watch_directories())
-        return self._search.report(), directories
 
 
 def shown_env(definition: OsDefinition, wanted: OsEnvWanted, confidential: Confidential) -> OsEnv:

@@ -5,7 +5,7 @@ the broker knows.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,16 @@ log = structlog.get_logger()
 
 
 class Renewing:
-    """Answers the master. `bus` is the one that connects with the key in `seed_file`."""
+    """Answers the master. `bus` is the one that connects with the key in `seed_file`.
 
-    def __init__(self, seed_file: Path, bus: AgentBus) -> None:
+    `keep` is asked first to keep the new key where the agent finds it at its next start, if that is another place.
+    """
+
+    def __init__(self, seed_file: Path, bus: AgentBus, keep: Callable[[str], Awaitable[None]] | None = None) -> None:
         self._seed_file = seed_file
         self._pending = identity.next_of(seed_file)
         self._bus = bus
+        self._keep = keep
         self._switching: asyncio.Task[None] | None = None
 
     def handlers(self) -> Mapping[str, tuple[type, Handler]]:
@@ -51,6 +55,8 @@ class Renewing:
         if self._in_use() != request.public_key:
             if not self._pending.exists() or identity.read_public_key(self._pending) != request.public_key:
                 raise Refused("this is not the key that I have made")
+            if self._keep:
+                await self._keep(identity.read_seed(self._pending))
             identity.take_next(self._seed_file)
             log.info("key_renewed", public_key=request.public_key)
             self._switching = asyncio.create_task(self._switch())

@@ -23,6 +23,9 @@ PROTECTED_PATHS: Final = (
 is allowed."""
 
 
+NOT_SPLIT: Final = Path()
+"""The agent does by itself what needs rights."""
+
 NO_TETHER: Final = Path()
 """Jobs depend on nobody."""
 
@@ -47,6 +50,12 @@ class AgentSettings:
     root: Path = Path("/")
     """Below it lies every path the node speaks of."""
     state_dir: Path = Path("/var/lib/gnt-mesh/agent")
+    helper_socket: Path = NOT_SPLIT
+    """Where gnt-mesh-helper listens, which does for the agent what needs rights. Empty: the agent does it, as root."""
+    helper_state_dir: Path = Path("/var/lib/gnt-mesh/helper")
+    """What the helper remembers, the backups and the jobs: the agent cannot read it."""
+    agent_user: str = "gnt-mesh-agent"
+    """As whom the agent runs, beside the helper: nobody else is answered."""
     allowed_paths: tuple[str, ...] = ALLOWED_PATHS
     """Only files below one of these are ever written (design, D5)."""
     os_search_path: tuple[str, ...] = OS_SEARCH_PATH
@@ -69,6 +78,10 @@ class AgentSettings:
     """Without a beat of a scope for this long its subscription counts as dead: look and subscribe again."""
     retry_first_s: float = 1.0
     retry_longest_s: float = 60.0
+
+    @property
+    def is_split(self) -> bool:
+        return self.helper_socket != NOT_SPLIT
 
     def __post_init__(self) -> None:
         node_name(self.node)

@@ -4,11 +4,10 @@ Beside everything else that the agent does: a plan that is under way does not ke
 answers changes nothing that the agent believes or does.
 """
 
-import asyncio
 from collections.abc import Mapping
 
 from node_agent.core.reconcile import Found
-from node_agent.files import NodeFiles
+from node_agent.disk import Disk
 from protocol.bus import Handler
 from protocol.errors import Unavailable
 from protocol.messages import REASON_CHARS_MAX
@@ -19,9 +18,9 @@ from protocol.verify_messages import FileSeen, FilesSeen, LookAtFiles
 class Verifying:
     """Reads for one request at a time; however many come, the disk and the memory are asked for one."""
 
-    def __init__(self, node: NodeName, files: NodeFiles) -> None:
+    def __init__(self, node: NodeName, disk: Disk) -> None:
         self._node = node
-        self._files = files
+        self._disk = disk
         self._is_busy = False
 
     def handlers(self) -> Mapping[str, tuple[type, Handler]]:
@@ -34,7 +33,7 @@ class Verifying:
             raise Unavailable("is busy with another verify; ask again when that is over")
         self._is_busy = True
         try:
-            found = await asyncio.to_thread(self._files.observe, request.paths, afresh=True)
+            found = await self._disk.observe(request.paths, afresh=True)
         finally:
             self._is_busy = False
         return FilesSeen(node=self._node, files=tuple(_seen(path, found[path]) for path in request.paths))

@@ -8,7 +8,7 @@ event, in order, from the event loop, and it must not block.
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from protocol.job_messages import JobBoard, JobReport
 from protocol.key_messages import KeyInfo
@@ -88,6 +88,20 @@ class JobsHeard:
     node: NodeName
     report: JobReport
 
+
+@dataclass(frozen=True, slots=True)
+class AsSigned:
+    """What the master has said, as it lay on the bus: for one who wants to check it again."""
+
+    kind: Literal["assignment", "manifest", "board"]
+    version: tuple[int, int]
+    data: bytes
+    scope: ScopeName | None = None
+    rest: bytes = b""
+    """Of a manifest that is too large for its head: the manifest."""
+
+
+Witness = Callable[[AsSigned], None]
 
 AgentEvent = Connected | Disconnected | Garbled | ScopeBell | NodeBell
 MasterEvent = Connected | Disconnected | Garbled | StatusHeard | NodeLeft | BlobAsked | JobsHeard

@@ -20,6 +20,7 @@ from protocol.errors import Refused
 from protocol.names import public_key
 
 __all__ = [
+    "checked_seed",
     "ensure_seed",
     "is_signed",
     "next_of",
@@ -67,6 +68,11 @@ def read_public_key(path: Path) -> str:
 def read_seed(path: Path) -> str:
     """Return the seed at `path` as text; Refused as `read_public_key`."""
     return str(_key_pair(path).seed.decode())
+
+
+def checked_seed(text: str) -> str:
+    """Return the public key of a seed; Refused if it is not that of a user."""
+    return str(_pair_of(text.encode(), "what was given").public_key.decode())
 
 
 def read_public_keys(path: Path) -> frozenset[str]:
@@ -136,14 +142,17 @@ def _key_pair(path: Path) -> nkeys.KeyPair:
         raw = path.read_bytes()
     except OSError as error:
         raise Refused(f"{path}: cannot read the key: {os.strerror(error.errno or 0)}") from error
+    return _pair_of(raw.strip(), str(path))
+
+
+def _pair_of(seed: bytes, where: str) -> nkeys.KeyPair:
     try:
-        seed = raw.strip()
         _, secret = nkeys.decode_seed(bytearray(seed))
         if nkeys.encode_seed(secret, nkeys.PREFIX_BYTE_USER) != seed:
             raise ValueError("not a user's, or a wrong checksum, which nkeys does not look at")
         return nkeys.from_seed(bytearray(seed))
     except (nkeys.NkeysError, ValueError, TypeError) as error:
-        raise Refused(f"{path}: not the nkey seed of a user") from error
+        raise Refused(f"{where}: not the nkey seed of a user") from error
 
 
 def _is_credential(status: os.stat_result) -> bool:

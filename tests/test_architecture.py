@@ -171,6 +171,8 @@ RULES = (
     ),
     Rule("node_agent.core", ("node_agent.core", *CORE), PURE),
     Rule("node_agent.__main__", ("node_agent", "protocol", "structlog")),
+    # Beside the agent's network: it never imports the bus.
+    Rule("node_agent.privileged", ("node_agent", *PROTOCOL, "msgspec", "structlog"), but_not=("node_agent.__main__",)),
     Rule("node_agent.logs", ("structlog",)),
     *(
         # What the runner of a job consists of: it starts quickly, stays small, and knows neither bus nor agent.
@@ -198,6 +200,7 @@ ENVIRONMENT_READERS = frozenset(
         "protocol.readiness",  # NOTIFY_SOCKET
         "master.__main__",
         "node_agent.__main__",
+        "node_agent.privileged.__main__",  # LISTEN_FDS
         "master.logs",  # a part of __main__: is the journal reading?
         "node_agent.logs",
         "master.cli.app",

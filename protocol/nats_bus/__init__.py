@@ -1,9 +1,9 @@
 """The three sides of the bus over NATS; the only importer of nats.
 
 ending: work that loses cancellations. clients: one nats-py client. requests: questions to the bus. connection: both,
-supervised. direct: reading by direct get. streams: the layout of JetStream. envelopes: what is checked of every
-message. answering: how a request is answered. Then one module per side: agent (with node_service), master (with
-api_service), operator.
+supervised. direct: reading by direct get. streams: the layout of JetStream. answering: how a request is answered.
+Then one module per side: agent (with node_service), master (with api_service), operator. What is checked of every
+message is in `protocol.sealing.envelopes`.
 """
 
 from protocol.nats_bus.agent import NatsAgentBus

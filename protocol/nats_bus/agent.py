@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from protocol import codec, subjects
-from protocol.bus import CHUNK_BYTES, AgentEvent, Connected, Disconnected, Handler
+from protocol.bus import CHUNK_BYTES, AgentEvent, AsSigned, Connected, Disconnected, Handler, Witness
 from protocol.errors import DecodeError, Unavailable
 from protocol.headers import status_headers
 from protocol.job_messages import JobBoard, JobReport
@@ -26,12 +26,13 @@ from protocol.messages import (
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import direct, envelopes
+from protocol.nats_bus import direct
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.node_service import NodeService
 from protocol.nats_bus.openings import Openings
 from protocol.os_names import JobId
+from protocol.sealing import envelopes
 from protocol.sealing.boxes import ContentBox
 from protocol.sealing.keyring import Keyring
 
@@ -39,7 +40,10 @@ CHUNKS_IN_FLIGHT = 4
 
 
 class NatsAgentBus:
-    """Implements `AgentBus`. `open` returns when connected for the first time. `trusted` are the master's keys."""
+    """Implements `AgentBus`. `open` returns when connected for the first time. `trusted` are the master's keys.
+
+    `witness` is shown what the master has signed whenever it was found to be so.
+    """
 
     def __init__(
         self,
@@ -49,10 +53,12 @@ class NatsAgentBus:
         hear: Callable[[AgentEvent], None],
         *,
         trusted: Collection[str],
+        witness: Witness = lambda message: None,
     ) -> None:
         address = Address(endpoint, seed, f"gnt-mesh-agent {node}", subjects.inbox_prefix(node))
         self._node = node
         self._hear = hear
+        self._witness = witness
         self._keyring = Keyring(seed, trusted)
         self._openings = Openings(self._keyring, self.assignment)
         self._scopes: tuple[ScopeName, ...] = ()
@@ -89,15 +95,21 @@ class NatsAgentBus:
 
     async def assignment(self) -> Assignment | None:
         message = await direct.last(self._connection, subjects.ROLES_STREAM, subjects.role(self._node))
-        return envelopes.open_assignment(message.data, self._node, self._keyring) if message else None
+        if message is None:
+            return None
+        assignment = envelopes.open_assignment(message.data, self._node, self._keyring)
+        self._witness(AsSigned("assignment", assignment.version, message.data))
+        return assignment
 
     async def manifest(self, scope: ScopeName) -> Manifest | None:
         message = await direct.last(self._connection, subjects.files_stream(scope), subjects.manifest(scope))
         if message is None:
             return None
         head = envelopes.open_head(message.data, scope, self._keyring.trusted)
-        manifest = envelopes.open_manifest(head, head.inline or await self._manifest_blob(head))
-        return await self._openings.manifest(manifest)
+        rest = b"" if head.inline else await self._manifest_blob(head)
+        manifest = await self._openings.manifest(envelopes.open_manifest(head, head.inline or rest))
+        self._witness(AsSigned("manifest", manifest.version, message.data, scope, rest))
+        return manifest
 
     def blob(self, scope: ScopeName, content: Digest, size_bytes: int) -> AsyncIterator[bytes]:
         chunk = partial(self._chunk, scope, content)
@@ -152,7 +164,11 @@ class NatsAgentBus:
 
     async def board(self) -> JobBoard | None:
         message = await direct.last(self._connection, subjects.OSREQ_STREAM, subjects.os_request(self._node))
-        return envelopes.open_board(message.data, self._node, self._keyring.trusted) if message else None
+        if message is None:
+            return None
+        board = envelopes.open_board(message.data, self._node, self._keyring.trusted)
+        self._witness(AsSigned("board", board.version, message.data))
+        return board
 
     async def report_jobs(self, report: JobReport) -> None:
         await self._connection.publish(subjects.ask_jobs(self._node), codec.encode(report))

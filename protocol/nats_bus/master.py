@@ -41,11 +41,12 @@ from protocol.messages import (
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import clients, direct, envelopes, streams
+from protocol.nats_bus import clients, direct, streams
 from protocol.nats_bus.api_service import ApiService
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.requests import NobodyAnswers, header
+from protocol.sealing import envelopes
 from protocol.sealing.questions import Questioner
 from protocol.sealing.signatures import Signer
 

@@ -18,9 +18,8 @@ from protocol.bus import Handler
 from protocol.headers import status_headers
 from protocol.messages import Question, Status
 from protocol.names import NodeName
-from protocol.nats_bus import envelopes
 from protocol.nats_bus.answering import UNAVAILABLE, answer
-from protocol.sealing import questions
+from protocol.sealing import envelopes, questions
 
 SERVICE = "gnt-mesh-agent"
 VERSION = f"{codec.VERSION}.0.0"

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from protocol.errors import DecodeError, Unavailable
 from protocol.messages import FileEntry, Manifest
 from protocol.names import Digest, ScopeName
-from protocol.sealing import boxes
 from protocol.sealing.boxes import ContentBox, ScopeKey
 from protocol.sealing.keyring import Keyring
 
@@ -23,12 +22,9 @@ class Openings:
 
     async def manifest(self, manifest: Manifest) -> Manifest:
         """Return a manifest with its secrets' true digests; Unavailable if this node has not been given the key."""
-        if not manifest.key:
-            if any(entry.secret for entry in manifest.files):
-                raise DecodeError(f"manifest of {manifest.scope}: it has secrets, and nothing of them is sealed")
-            return manifest
-        key = await self._key(manifest.scope, manifest.key)
-        return boxes.open_manifest(manifest, key)
+        if manifest.key:
+            await self._key(manifest.scope, manifest.key)
+        return self._keyring.opened(manifest)
 
     async def box(self, scope: ScopeName, entry: FileEntry) -> ContentBox:
         """Return what opens a secret's content."""

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from protocol.errors import DecodeError
-from protocol.messages import Assignment
+from protocol.messages import Assignment, Manifest
 from protocol.names import ScopeName
 from protocol.sealing import boxes
 from protocol.sealing.boxes import ScopeKey
@@ -39,6 +39,17 @@ class Keyring:
                 continue
         self._keys = {scope: key for scope, key in found.items() if scope in assignment.scopes}
         return replace(assignment, keys=())
+
+    def opened(self, manifest: Manifest) -> Manifest:
+        """Return a manifest with its secrets' true digests; DecodeError if the key that is here does not open it."""
+        if not manifest.key:
+            if any(entry.secret for entry in manifest.files):
+                raise DecodeError(f"manifest of {manifest.scope}: it has secrets, and nothing of them is sealed")
+            return manifest
+        key = self._keys.get(manifest.scope)
+        if key is None or key.id != manifest.key:
+            raise DecodeError(f"manifest of {manifest.scope}: this node has not been given the key {manifest.key}")
+        return boxes.open_manifest(manifest, key)
 
     def key(self, scope: ScopeName) -> ScopeKey | None:
         return self._keys.get(scope)

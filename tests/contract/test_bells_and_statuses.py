@@ -7,7 +7,7 @@ from protocol.bus import AgentBus, Connected, Disconnected, Garbled, MasterBus, 
 from protocol.errors import Unavailable
 from protocol.messages import BlobWanted, NodeBell, ScopeBell
 from protocol.names import ALL, MASTER_CANDIDATES
-from protocol.nats_bus.envelopes import signed
+from protocol.sealing.envelopes import signed
 from tests.contract.harness import Ears, Harness, a_master, until
 from tests.support.builders import NODE1, NODE2, a_digest, a_status
 

@@ -7,8 +7,8 @@ from protocol.bus import Garbled, JobsHeard
 from protocol.errors import DecodeError, Unavailable
 from protocol.job_messages import JobReport, JobState
 from protocol.names import ALL
-from protocol.nats_bus import envelopes
 from protocol.os_names import JobId
+from protocol.sealing import envelopes
 from tests.contract.harness import Harness, NatsHarness, a_master, until
 from tests.support.builders import NODE1, NODE2
 from tests.support.job_values import a_board, a_job

@@ -7,7 +7,7 @@ from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked
 from protocol.errors import DecodeError, Unavailable
 from protocol.messages import Assignment, FileEvent
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, managed_path
-from protocol.nats_bus.envelopes import signed
+from protocol.sealing.envelopes import signed
 from tests.contract.harness import Harness, a_master
 from tests.support.builders import NODE1, NODE2, a_manifest, events_of, many_paths
 

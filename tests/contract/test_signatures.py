@@ -10,7 +10,7 @@ from protocol.bus import Garbled
 from protocol.errors import DecodeError
 from protocol.messages import Assignment, NodeBell, Signed
 from protocol.names import ALL
-from protocol.nats_bus.envelopes import signed
+from protocol.sealing.envelopes import signed
 from protocol.sealing.signatures import Signer
 from tests.contract.harness import Harness, a_master
 from tests.support.builders import NODE1, NODE2, a_manifest

@@ -16,8 +16,7 @@ from protocol.bus import Garbled
 from protocol.errors import DecodeError, Refused
 from protocol.messages import Manifest, ManifestHead, NodeBell, ScopeBell, Signed, Status, WrappedKey
 from protocol.names import ALL, NodeName
-from protocol.nats_bus import envelopes
-from protocol.sealing import boxes
+from protocol.sealing import boxes, envelopes
 from protocol.sealing.boxes import ContentBox, ScopeKey
 from protocol.sealing.keyring import Keyring
 from protocol.sealing.questions import Questioner

@@ -14,8 +14,6 @@ from node_agent.daemon import AgentDaemon
 from node_agent.files import NodeFiles
 from node_agent.job_keeper import JobKeeper
 from node_agent.journal import Journal
-from node_agent.ledger import Ledger
-from node_agent.os_search import OsSearch
 from node_agent.os_service import OsService
 from node_agent.runners import Runners
 from node_agent.settings import AgentSettings
@@ -29,6 +27,7 @@ from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.os_messages import Confidential, OsJob
 from tests.support.broker import Broker, broker
+from tests.support.local_disk import a_disk
 
 NODE = NodeName("node2")
 OWNER = Path("/proc/self").owner()
@@ -97,9 +96,10 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     backups.mkdir(mode=0o700)
     files = NodeFiles(root, allowed=["/etc"], protected=[], backups=backups)
     agent = Agent(NODE, boot="boot", timing=Timing(deaf_after_s=1.5, beat_interval_s=1.0))
-    os_service = OsService(OsSearch(NODE, root, ["/srv/ganeti/os"]), lambda _: Confidential())
+    disk = a_disk(files, tmp_path / "state", root=root)
+    os_service = OsService(disk, lambda _: Confidential())
     jobs = JobKeeper(Journal(tmp_path / "jobs", old_max=1), Runners(keeps_spare=False), no_plan, limit=1)
-    daemon = AgentDaemon(settings, agent, files, Ledger(tmp_path / "state"), os_service, jobs)
+    daemon = AgentDaemon(settings, agent, disk, os_service, jobs)
     heard: asyncio.Queue[MasterEvent] = asyncio.Queue()
     async with broker(tmp_path / "broker") as server:
         server.set_nodes({NODE: [ALL]})
@@ -110,7 +110,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         await master.reload_broker()
         await master.assign(Assignment(node=NODE, epoch=1, serial=1, scopes=(ALL,)))
         bus = NatsAgentBus(server.endpoint, server.node_seed(NODE), NODE, daemon.hear, trusted=server.trusted)
-        Ledger(tmp_path / "state").open()
+        await disk.recall()
         running = asyncio.create_task(daemon.run(bus))
         await bus.open()
         yield Pair(server, master, heard, root)

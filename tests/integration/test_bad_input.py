@@ -11,7 +11,7 @@ import pytest
 from protocol import codec, identity
 from protocol.messages import FileEntry, Manifest, ManifestHead, ScopeBell, Status
 from protocol.names import ALL, Digest, ManagedPath, NodeName
-from protocol.nats_bus.envelopes import signed
+from protocol.sealing.envelopes import signed
 from protocol.sealing.signatures import Signer
 from tests.support.memory_bus import seed_of
 from tests.support.mesh import RunningMesh, running_mesh

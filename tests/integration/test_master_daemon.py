@@ -26,8 +26,8 @@ from protocol.messages import Assignment, Manifest, ManifestHead
 from protocol.names import ALL, Digest, ManagedPath, NodeName
 from protocol.nats_bus import streams
 from protocol.nats_bus.agent import NatsAgentBus
-from protocol.nats_bus.envelopes import signed
 from protocol.nats_bus.master import NatsMasterBus
+from protocol.sealing.envelopes import signed
 from tests.support.broker import Broker, broker
 from tests.support.values import SURROUNDINGS
 

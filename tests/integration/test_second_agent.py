@@ -14,7 +14,7 @@ import pytest
 from protocol import codec
 from protocol.messages import Manifest, ManifestHead, ScopeBell
 from protocol.names import ALL, Digest
-from protocol.nats_bus.envelopes import signed
+from protocol.sealing.envelopes import signed
 from protocol.sealing.signatures import Signer
 from tests.support import second_agent
 from tests.support.founded import Founded, founded

@@ -30,6 +30,7 @@ from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, NodeName
 from protocol.operator_messages import Changed, GroupAdd, NodeModify
 from protocol.paging import ask_nodes, ask_status
 from protocol.verify_messages import ClusterVerified, ClusterVerify, FilesSeen, Finding, LookAtFiles
+from tests.support.local_disk import a_disk
 from tests.support.memory_bus import MemoryBroker, public_key_of
 from tests.support.memory_sides import MemoryAgentBus
 from tests.support.values import SURROUNDINGS
@@ -66,7 +67,8 @@ class Cluster:
         backups = self.root / f"backups-{node}"
         files = NodeFiles(self.root / node, allowed=["/etc", "/var/lib"], protected=[], backups=backups)
         agent = self.agents[node] = self.broker.agent(node, lambda event: None)
-        await agent.serve({"verify": (LookAtFiles, look or Verifying(node, files).look)})
+        own = Verifying(node, a_disk(files, self.root / f"state-{node}"))
+        await agent.serve({"verify": (LookAtFiles, look or own.look)})
 
     async def verify(self, **request: object) -> list[Finding]:
         """Return all findings of one run, page by page."""

@@ -79,13 +79,15 @@ class Founded:
             self._processes.append(subprocess.Popen(command, stderr=output, stdout=output, env=environment()))
         until(lambda: "Server is ready" in log.read_text(), near=self.root)
 
-    def start_daemon(self, command: list[str]) -> "subprocess.Popen[bytes]":
+    def start_daemon(self, command: list[str], **more: str) -> "subprocess.Popen[bytes]":
         """Start a daemon and return once it is ready."""
         name = f"gnt-mesh-test-{secrets.token_hex(8)}"
         log = self.root / f"{Path(command[0]).name}-{secrets.token_hex(4)}.log"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notices, log.open("wb") as out:
             notices.bind(f"\0{name}")
-            process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(NOTIFY_SOCKET=f"@{name}"))
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, env=environment(NOTIFY_SOCKET=f"@{name}", **more)
+            )
             self._processes.append(process)
             until_ready(notices, process.pid, log)
         return process

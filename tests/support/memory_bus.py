@@ -16,7 +16,7 @@ from protocol import subjects
 from protocol.bus import AgentEvent, MasterEvent
 from protocol.errors import Unreachable
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import envelopes
+from protocol.sealing import envelopes
 from protocol.sealing.signatures import Signer
 from tests.support.memory_sides import MemoryAgentBus, MemoryMasterBus, MemoryOperatorBus
 

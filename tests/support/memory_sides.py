@@ -38,10 +38,9 @@ from protocol.messages import (
     chunks,
 )
 from protocol.names import Digest, NodeName, ScopeName
-from protocol.nats_bus import envelopes
 from protocol.nats_bus.openings import Openings
 from protocol.os_names import JobId
-from protocol.sealing import questions
+from protocol.sealing import envelopes, questions
 from protocol.sealing.keyring import Keyring
 from protocol.sealing.questions import Questioner
 

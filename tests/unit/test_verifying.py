@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.disk import LocalDisk
 from node_agent.files import NodeFiles
 from node_agent.verifying import Verifying
 from protocol.errors import Unavailable
 from protocol.names import ManagedPath, NodeName
 from protocol.verify_messages import FileSeen, LookAtFiles
+from tests.support.local_disk import a_disk
 from tests.support.values import digest_of
 
 NODE = NodeName("node2")
@@ -18,12 +20,13 @@ PATH = ManagedPath("/etc/ganeti/file")
 OWNER, GROUP = Path("/proc/self").owner(), Path("/proc/self").group()
 
 
-def a_node(root: Path) -> NodeFiles:
+def a_node(root: Path) -> LocalDisk:
     (root / "etc/ganeti").mkdir(parents=True)
-    return NodeFiles(root, allowed=["/etc"], protected=["/etc/gnt-mesh"], backups=root.parent / "backups")
+    files = NodeFiles(root, allowed=["/etc"], protected=["/etc/gnt-mesh"], backups=root.parent / "backups")
+    return a_disk(files, root.parent / "state")
 
 
-async def look(files: NodeFiles, *paths: str) -> tuple[FileSeen, ...]:
+async def look(files: LocalDisk, *paths: str) -> tuple[FileSeen, ...]:
     answer = await Verifying(NODE, files).look(LookAtFiles(paths=tuple(ManagedPath(path) for path in paths)))
     assert answer.node == NODE
     return answer.files
@@ -76,39 +79,34 @@ async def test_what_the_node_does_not_allow_is_not_read_and_said(tmp_path: Path,
 
 async def test_a_flood_of_requests_costs_one_look(tmp_path: Path) -> None:
     """A FIFO that nobody writes to would hold a reader for ever; a regular one is held by the test's own thread."""
-    files = SlowFiles(a_node(tmp_path / "root"))
-    verifying = Verifying(NODE, files)  # type: ignore[arg-type]
+    disk = SlowDisk(a_node(tmp_path / "root"))
+    verifying = Verifying(NODE, disk)  # type: ignore[arg-type]
     request = LookAtFiles(paths=(PATH,))
     first = asyncio.create_task(verifying.look(request))
-    await files.started.wait()
+    await disk.started.wait()
 
     for _ in range(100):
         with pytest.raises(Unavailable, match="busy with another verify"):
             await verifying.look(request)
 
-    files.go_on.set_result(None)
+    disk.go_on.set_result(None)
     assert (await first).files[0].what == "absent"
-    assert files.looks == 1
+    assert disk.looks == 1
     assert (await verifying.look(request)).files[0].what == "absent"
 
 
-class SlowFiles:
+class SlowDisk:
     """Looks, but not before it may."""
 
-    def __init__(self, files: NodeFiles) -> None:
+    def __init__(self, disk: LocalDisk) -> None:
         self.looks = 0
         self.started = asyncio.Event()
         self.go_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._loop = asyncio.get_running_loop()
-        self._files = files
+        self._disk = disk
 
-    def observe(self, paths: tuple[ManagedPath, ...], *, afresh: bool) -> object:
+    async def observe(self, paths: tuple[ManagedPath, ...], *, afresh: bool) -> object:
         assert afresh
         self.looks += 1
-        self._loop.call_soon_threadsafe(self.started.set)
-        asyncio.run_coroutine_threadsafe(_done(self.go_on), self._loop).result(20)
-        return self._files.observe(paths, afresh=afresh)
-
-
-async def _done(future: "asyncio.Future[None]") -> None:
-    await asyncio.shield(future)
+        self.started.set()
+        await asyncio.shield(self.go_on)
+        return await self._disk.observe(paths, afresh=afresh)

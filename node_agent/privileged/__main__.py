@@ -1,0 +1,108 @@
+"""`gnt-mesh-helper`: the privileged side of a node, started by its socket. Settings, logs, signals; composition only.
+
+It reads the settings file of the agent by itself: what is allowed on this node is what the administrator wrote there,
+not what the agent says.
+"""
+
+import argparse
+import asyncio
+import os
+import pwd
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from node_agent import logs
+from node_agent.compose import CONFIGURATION_ERROR, job_keeper, local_disk, until_told
+from node_agent.ledger import Ledger
+from node_agent.privileged.authority import Authority
+from node_agent.privileged.job_line import JobLine
+from node_agent.privileged.operations import Operations
+from node_agent.privileged.server import Server, listen
+from node_agent.settings import AGENT_SETTINGS, AgentSettings, agent_settings
+from protocol import durable, identity
+from protocol.errors import Refused
+from protocol.readiness import Readiness
+from protocol.sealing.keyring import Keyring
+
+FIRST_FD: Final = 3
+"""systemd's first socket."""
+
+
+def main() -> None:
+    """Do for the agent of this node what needs rights, until SIGTERM. Exit 78 with one sentence if it cannot start."""
+    parser = argparse.ArgumentParser(prog="gnt-mesh-helper", description=main.__doc__)
+    parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the agent's settings (%(default)s)")
+    parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    arguments = parser.parse_args()
+    logs.set_up(arguments.log_format)
+    try:
+        settings = agent_settings(arguments.settings)
+        uid = _uid_of(settings.agent_user)
+        asyncio.run(serve(settings, _listening(settings, uid), uid))
+    except Refused as error:
+        sys.stderr.write(f"gnt-mesh-helper: {error}\n")
+        sys.exit(CONFIGURATION_ERROR)
+
+
+async def serve(settings: AgentSettings, listening: socket.socket, uid: int) -> None:
+    """Take stock, and answer until a signal asks to stop. Jobs go on."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.fault)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    state_dir = settings.helper_state_dir
+    durable.make_directory(state_dir)
+    ledger = Ledger(state_dir)
+    disk = local_disk(settings, ledger, state_dir)
+    memory, swept = await disk.recall()
+
+    def keyring() -> Keyring:
+        return Keyring(identity.read_seed(settings.seed_file), identity.read_public_keys(settings.master_keys_file))
+
+    authority = Authority(settings.node, memory, keyring)
+    jobs = job_keeper(settings, state_dir / "jobs")
+    job_line = JobLine(settings.node, lambda: identity.read_public_keys(settings.master_keys_file), state_dir)
+    operations = Operations(disk, ledger, authority, jobs, job_line, swept=swept, seed_file=settings.seed_file)
+    structlog.get_logger().info("helper_started", node=settings.node, managed=len(memory.known), swept=swept)
+    telling = Readiness()
+    server = Server(operations.answer, (uid, os.geteuid()))
+    working = (server.run(listening), jobs.run(job_line), disk.run(), telling.feed_watchdog((jobs.pulse,)))
+    tasks = [asyncio.create_task(each) for each in (*working, stop.wait())]
+    telling.ready()
+    try:
+        await until_told(tasks, stop)
+        structlog.get_logger().info("helper_stopped", node=settings.node)
+    finally:
+        telling.stopping()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listening(settings: AgentSettings, uid: int) -> socket.socket:
+    """Return the socket that systemd has made, or one of our own where the settings say."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=FIRST_FD)
+    if not settings.is_split:
+        raise Refused("helper_socket is not in the settings: this node's agent does all of it itself")
+    try:
+        return listen(str(settings.helper_socket), uid=uid)
+    except OSError as error:
+        raise Refused(f"{settings.helper_socket}: {error.strerror}") from error
+
+
+def _uid_of(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise Refused(f"there is no user {user}; agent_user in the settings says who runs the agent") from error
+
+
+if __name__ == "__main__":
+    main()
