@@ -39,20 +39,32 @@ class FileHints:
 
     async def run(self) -> None:
         """Watch until cancelled. A directory that cannot be watched is tried again."""
+        clock = asyncio.get_running_loop().time
         pause_s = RESTART_PAUSE_S[0]
         while True:
             self._changed.clear()
             if not self._directories:
                 await self._changed.wait()
                 continue
-            try:
-                await self._watch()
-                pause_s = RESTART_PAUSE_S[0]
-            except (OSError, WatchfilesRustInternalError):
-                # A directory is gone, or the kernel allows no more watches: hints stop, looking goes on.
-                self._say(None)
+            began_s = clock()
+            if await self._watch_until_it_fails():
+                self._say(None)  # hints stop, looking goes on
+                if clock() - began_s > RESTART_PAUSE_S[1]:
+                    pause_s = RESTART_PAUSE_S[0]
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RESTART_PAUSE_S[1])
+            else:
+                pause_s = RESTART_PAUSE_S[0]
+
+    async def _watch_until_it_fails(self) -> bool:
+        """Return True if it has failed: a directory is gone, the kernel allows no more watches, or somebody has made a
+        name that is not UTF-8, which watchfiles cannot say. False: the directories are others now."""
+        failed = False
+        try:
+            await self._watch()
+        except* (OSError, WatchfilesRustInternalError):
+            failed = True  # no more than this: what is raised here, a cancellation too, would become a group
+        return failed
 
     async def _watch(self) -> None:
         directories = sorted(directory for directory in self._directories if directory.is_dir())

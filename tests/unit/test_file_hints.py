@@ -1,6 +1,7 @@
 """Hints on real directories: what changed is told, and what cannot be watched is looked at instead."""
 
 import asyncio
+import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -34,9 +35,7 @@ async def told(hints: FileHints, path: Path | None) -> None:
 def no_more_descriptors() -> Iterator[None]:
     """As when the kernel's limit of watches is reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
-    free = next(number for number in range(len(used) + 1) if number not in used)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         yield
     finally:
@@ -78,6 +77,17 @@ async def test_a_kernel_that_allows_no_more_watches_ends_nobody(tmp_path: Path) 
             await told(hints, None)
             await told(hints, None)
     async with watching(tmp_path) as hints:
+        await told(hints, None)
+        (tmp_path / "file").write_text("x")
+        await told(hints, tmp_path / "file")
+
+
+async def test_a_name_that_is_no_text_is_a_look_and_ends_nobody(tmp_path: Path) -> None:
+    """Anybody may make such a name beside a managed file; watchfiles cannot say it, and raises instead."""
+    async with watching(tmp_path) as hints:
+        await told(hints, None)
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/no text \xff")).touch()
+        await told(hints, None)
         await told(hints, None)
         (tmp_path / "file").write_text("x")
         await told(hints, tmp_path / "file")
