@@ -67,6 +67,15 @@ def hv_value(hypervisor: str, name: str, text: str) -> HvValue:
     return text
 
 
+def typed(hypervisor: str, given: Mapping[str, HvValue]) -> dict[str, HvValue]:
+    """Return parameters as the hypervisor takes them; None, which removes one, stays. ValueError says what it takes."""
+    if not known_parameters(hypervisor):
+        return dict(given)
+    for name in given:
+        _check_name(hypervisor, name)
+    return {name: None if value is None else hv_value(hypervisor, name, _text(value)) for name, value in given.items()}
+
+
 def merged(
     hvparams: Mapping[str, Mapping[str, HvValue]], changes: Mapping[str, Mapping[str, str | None]]
 ) -> dict[str, dict[str, HvValue]]:
@@ -81,6 +90,10 @@ def merged(
             else:
                 mine[name] = hv_value(hypervisor, name, text)
     return {hypervisor: values for hypervisor, values in result.items() if values}
+
+
+def _text(value: HvValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_name(hypervisor: str, name: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from master.core.damage import Misfit
+from master.core.hv_defaults import BE_DEFAULTS, HV_DEFAULTS
 from protocol.errors import Refused
 from protocol.os_messages import OsDisk, OsInstance, OsNic, Scalar, check_parameters
 from protocol.os_names import InstanceName, JobId, OsName, OsVariant, job_id, split_os
@@ -59,8 +60,8 @@ class Instance:
     def split_os(self) -> tuple[OsName, OsVariant | None]:
         return split_os(self.os)
 
-    def facts(self, cluster_hvparams: dict[str, Scalar]) -> OsInstance:
-        """Return what its scripts are told of it."""
+    def facts(self, cluster_hvparams: Mapping[str, Scalar]) -> OsInstance:
+        """Return what its scripts are told of it: its own parameters over the cluster's, and those over Ganeti's."""
         return OsInstance(
             name=self.name,
             uuid=self.uuid,
@@ -68,8 +69,8 @@ class Instance:
             mtime=self.mtime,
             primary_node=self.primary_node,
             hypervisor=self.hypervisor,
-            hvparams={**cluster_hvparams, **self.hvparams},
-            beparams=self.beparams,
+            hvparams={**HV_DEFAULTS.get(self.hypervisor, {}), **cluster_hvparams, **self.hvparams},
+            beparams={**BE_DEFAULTS, **self.beparams},
             disks=self.disks,
             nics=self.nics,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from master.core.cluster import ClusterConfig, Node
+from master.core.hv_parameters import typed
 from master.core.instance import Instance, Reinstall
 from master.core.os_params import Given, Settled, Stored, check_variant, cluster_defaults, settle
 from protocol.errors import Refused
@@ -76,7 +77,7 @@ def add(
             primary_node=node.uuid,
             os=os,
             hypervisor=hypervisor,
-            hvparams=_merged({}, request.hvparams),
+            hvparams=_merged({}, typed(hypervisor, request.hvparams)),
             beparams=_merged({}, request.beparams),
             osparams=settled.public,
             osparams_private=settled.private,
@@ -161,8 +162,8 @@ def modify(
             variant = check_variant(definition, variant, force=request.force_variant)
         after = replace(after, os=full_os(base, variant))
     with _refusing():
-        hvparams, beparams = _merged(after.hvparams, request.hvparams), _merged(after.beparams, request.beparams)
-        after = replace(after, hvparams=hvparams, beparams=beparams)
+        hvparams = _merged(after.hvparams, typed(after.hypervisor, request.hvparams))
+        after = replace(after, hvparams=hvparams, beparams=_merged(after.beparams, request.beparams))
     if after == instance:
         return config
     return _with(config, _changed(after, now), now)

@@ -66,7 +66,7 @@ def os_job(
     Without `os` and `parameters` it is for what the instance has.
     """
     name, variant = split_os(os or instance.os)
-    hvparams = dict(config.cluster.hvparams.get(instance.hypervisor, {}))
+    hvparams = config.cluster.hvparams.get(instance.hypervisor, {})
     try:
         return OsJob(
             id=wishes.id,

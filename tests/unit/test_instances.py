@@ -68,7 +68,7 @@ def added(
 
 def test_an_instance_is_added_with_all_that_was_said() -> None:
     install = added(
-        hvparams={"acpi": True, "gone": None},
+        hvparams={"acpi": True, "vga": None},
         beparams={"vcpus": 2},
         parameters={"a": "1"},
         confidential=Confidential(private={"p": "2"}, secret={"b": "3"}),
@@ -137,6 +137,8 @@ def test_records_that_do_not_go_together_are_damage(old: str, new: str, reason: 
         ({"nics": (NicWanted(mac="x"),)}, "MAC address 'x'"),
         ({"nics": (NicWanted(mac="aa:00:00:00:00:09"),) * 2}, "MAC address aa:00:00:00:00:09 is in use already"),
         ({"hvparams": {"a b": 1}}, "hypervisor parameter"),
+        ({"hvparams": {"nonsense": 1}}, "hypervisor parameter nonsense: kvm has none of that name"),
+        ({"hvparams": {"acpi": "maybe"}}, "hypervisor parameter acpi of kvm: 'maybe' is neither yes nor no"),
         ({"beparams": {"a": "\n"}}, "backend parameter"),
     ],
 )
@@ -236,8 +238,8 @@ def test_os_parameters_cannot_be_modified() -> None:
 
 
 def test_what_may_be_modified() -> None:
-    config = an_installed(hvparams={"acpi": True, "x": 1})
-    request = InstanceModify(name="web1", os="other", hvparams={"acpi": False, "x": None}, beparams={"vcpus": 4})
+    config = an_installed(hvparams={"acpi": True, "vga": "std"})
+    request = InstanceModify(name="web1", os="other", hvparams={"acpi": "no", "vga": None}, beparams={"vcpus": 4})
 
     after = instances.modify(config, request, OTHER, now=6.0)
 
@@ -300,7 +302,10 @@ def test_a_job_carries_what_is_stored() -> None:
     )
 
     assert (job.node, job.os, job.parameters, job.private_names) == ("node2", "tiny", {"a": "1", "b": "2"}, ("p",))
-    assert job.instance and job.instance.hvparams == {"acpi": True, "usb": 1}
+    assert job.instance
+    told = {name: job.instance.hvparams[name] for name in ("acpi", "usb", "serial_console", "kernel_path")}
+    assert told == {"acpi": True, "usb": 1, "serial_console": True, "kernel_path": "/boot/vmlinuz-3-kvmU"}
+    assert job.instance.beparams["vcpus"] == 1
     assert [transfer.path for transfer in job.transfers] == ["/srv/export/web1/disk0", "/srv/export/web1/disk1"]
     with pytest.raises(Refused, match="has no disk to export from"):
         transfers_of(replace(instance, disks=()), "/srv")
