@@ -7,7 +7,7 @@ from pathlib import Path
 from node_agent.core.job_plan import Limits
 from node_agent.disk import LocalDisk
 from node_agent.files import NodeFiles
-from node_agent.job_keeper import JobKeeper
+from node_agent.job_keeper import JobKeeper, Starter
 from node_agent.job_planner import JobPlanner
 from node_agent.journal import Journal
 from node_agent.ledger import Ledger
@@ -32,14 +32,14 @@ def local_disk(settings: AgentSettings, ledger: Ledger, state_dir: Path) -> Loca
     return LocalDisk(files, ledger, os_search(settings), watch_step_ms=settings.watch_step_ms)
 
 
-def job_keeper(settings: AgentSettings, directory: Path) -> JobKeeper:
-    """Return what keeps the node's jobs going, with its journal in `directory`."""
+def job_keeper(settings: AgentSettings, directory: Path, runners: Starter | None = None) -> JobKeeper:
+    """Return what keeps the node's jobs going, with its journal in `directory`. Without `runners` they are ours."""
     tether = str(settings.tether.absolute()) if settings.tether != NO_TETHER else ""
     limits = Limits(transfer_paths=settings.transfer_paths, tether=tether)
     planner = JobPlanner(os_search(settings), unsealing(settings), limits, directory)
     return JobKeeper(
         Journal(directory, old_max=OLD_JOBS_MAX),
-        Runners(keeps_spare=settings.spare_runner),
+        runners or Runners(keeps_spare=settings.spare_runner),
         planner.plan,
         limit=settings.jobs_at_once,
         report_again_s=settings.beat_interval_s,

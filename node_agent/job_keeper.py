@@ -21,7 +21,6 @@ from node_agent.core.jobs import Action, Entry, Phase
 from node_agent.core.retries import Retries
 from node_agent.core.run_plan import RunPlan, Verdict
 from node_agent.journal import Journal
-from node_agent.runners import Runners
 from protocol import durable
 from protocol.bus import Handler
 from protocol.errors import DecodeError, Refused, Unavailable
@@ -64,13 +63,36 @@ class Jobs(Protocol):
         """Keep the jobs going until cancelled."""
 
 
+class Starter(Protocol):
+    """Starts runners (`runners`, `unit_runners`). Used from one task alone, in threads."""
+
+    def warm_up(self) -> None:
+        """Have a runner waiting, if one is to be kept."""
+
+    def launch(self, plan: RunPlan) -> None:
+        """Hand a job to a runner; Unavailable if there cannot be one."""
+
+    def stop(self, job: JobId) -> None:
+        """Ask whoever keeps the runner to end it, its cancellation having been noted."""
+
+    @property
+    def alive(self) -> frozenset[JobId]:
+        """The jobs of which a runner that we started was alive when we last reaped."""
+
+    def reap(self) -> set[JobId]:
+        """Return the jobs of which the runner has ended since."""
+
+    def dismiss(self) -> None:
+        """Let the one that waits go; those at work stay."""
+
+
 class JobKeeper:
     """The jobs of one node. `prepare` makes a plan of a job, or refuses it with the reason."""
 
     def __init__(
         self,
         journal: Journal,
-        runners: Runners,
+        runners: Starter,
         prepare: Callable[[OsJob], RunPlan],
         *,
         limit: int,
@@ -224,6 +246,7 @@ class JobKeeper:
                 await self._begin(job)
             case jobs.Cancel(job_id):
                 await asyncio.to_thread(self._journal.cancel, job_id)
+                await asyncio.to_thread(self._runners.stop, job_id)
                 log.info("job_cancelled", job=job_id)
             case jobs.Drop(job_id, reason):
                 await asyncio.to_thread(self._drop, job_id, "cancelled", reason)

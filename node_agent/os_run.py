@@ -8,6 +8,8 @@ nothing. It depends on nobody from then on: not on the agent, the broker or the 
 * writes the output to the log (`job_log`) and rings the agent's `bell` in the directory above;
 * ends the whole job when `cancel` appears there;
 * writes `verdict`, durably, when nothing of the job is left, and only then ends.
+
+`python -m node_agent.os_run --ended DIRECTORY` gives a job whose unit has ended its verdict, if its runner could not.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from node_agent import processes
+from node_agent import job_log, processes
 from node_agent.core import job_text, run_plan
 from node_agent.core.run_plan import RunPlan, Verdict
 from node_agent.job_log import JobLog
@@ -46,9 +48,11 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 def main() -> None:
     """Run the job that comes in, if one comes."""
+    if sys.argv[1:2] == ["--ended"]:
+        return conclude_lost(Path(sys.argv[2]), os.environ.get("SERVICE_RESULT", ""), os.environ.get("EXIT_STATUS", ""))
     line = sys.stdin.buffer.readline(PLAN_BYTES_MAX)
     if not line.endswith(b"\n"):
-        return
+        return None
     os.chdir("/")
     os.close(0)
     os.open(os.devnull, os.O_RDONLY)
@@ -57,6 +61,33 @@ def main() -> None:
         Runner(plan).run()
     except OSError as error:
         sys.exit(f"job {plan.job} cannot be run: {error.filename or plan.directory}: {error.strerror}")
+    return None
+
+
+def conclude_lost(directory: Path, result: str, status: str) -> None:
+    """Write the verdict of a job that was begun and has none, now that systemd says that nothing of it is left."""
+    if not (directory / STARTED).exists() or (directory / VERDICT).exists() or is_held(directory / LOCK):
+        return
+    mark = json.loads((directory / STARTED).read_bytes() or b"{}")
+    sizes = {"head_bytes": mark.get("log_head_bytes", 1), "tail_bytes": mark.get("log_tail_bytes", 1)}
+    facts = {
+        "status": "interrupted",
+        "reason": _LOST.get(result, f"its unit ended by {result or 'nobody knows what'} {status}".strip()),
+        "started": mark.get("time"),
+        "ended": time.time(),
+        "log_end": job_log.end_of(directory, **sizes),
+    }
+    durable.write_file(directory / VERDICT, json.dumps(facts).encode())
+    Bell(directory.parent).ring()
+
+
+_LOST: Final = {
+    "oom-kill": "the kernel ended it: out of memory",
+    "signal": "its runner was killed while it ran: what it did may be half done",
+    "core-dump": "its runner was killed while it ran: what it did may be half done",
+    "timeout": "its unit did not end in time and was killed: what it did may be half done",
+}
+"""By systemd's word ($SERVICE_RESULT)."""
 
 
 class Runner:
@@ -91,6 +122,8 @@ class Runner:
 
     def _run(self, output: int) -> None:
         plan = self._plan
+        if plan.is_echoed:
+            os.set_blocking(1, False)
         self._log = JobLog(self._directory, head_bytes=plan.log_head_bytes, tail_bytes=plan.log_tail_bytes)
         self._script = Script(self._directory, output, self._output, self._cgroup, self._take_output)
         status, exit_code, reason = self._run_steps()
@@ -213,6 +246,9 @@ class Runner:
     def _take_output(self, data: bytes) -> None:
         if data:
             self._log.write(data)
+            if self._plan.is_echoed:
+                with contextlib.suppress(OSError):  # who does not take it is not waited for
+                    os.write(1, data)
         self._bell.ring()
 
     def _conclude(self, status: Verdict, exit_code: int | None, reason: str) -> None:

@@ -37,6 +37,9 @@ class Runners:
             return
         raise Unavailable(f"job {plan.job}: its runner ended before it could be told what to do")
 
+    def stop(self, job: JobId) -> None:
+        """A runner of ours sees by itself that its job is cancelled."""
+
     @property
     def alive(self) -> frozenset[JobId]:
         """The jobs of which a runner that we started was alive when we last reaped."""

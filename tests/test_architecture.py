@@ -173,6 +173,7 @@ RULES = (
     Rule("node_agent.__main__", ("node_agent", "protocol", "structlog")),
     # Beside the agent's network: it never imports the bus.
     Rule("node_agent.privileged", ("node_agent", *PROTOCOL, "msgspec", "structlog"), but_not=("node_agent.__main__",)),
+    Rule("node_agent.systemd_bus", ("protocol.errors", "dbus_fast")),
     Rule("node_agent.logs", ("structlog",)),
     *(
         # What the runner of a job consists of: it starts quickly, stays small, and knows neither bus nor agent.
@@ -191,6 +192,7 @@ SOLE_IMPORTERS = {
     "click": "master.cli",
     "rich": "master.cli",
     "cryptography": "master.certificates",
+    "dbus_fast": "node_agent.systemd_bus",
     "importlib": "master.cli.lazy",
 }
 """One place to look at when one of these changes. (`importlib.metadata` only reads our version.)"""
@@ -201,6 +203,7 @@ ENVIRONMENT_READERS = frozenset(
         "master.__main__",
         "node_agent.__main__",
         "node_agent.privileged.__main__",  # LISTEN_FDS
+        "node_agent.os_run",  # a program of its own: how its unit ended
         "master.logs",  # a part of __main__: is the journal reading?
         "node_agent.logs",
         "master.cli.app",

@@ -63,6 +63,8 @@ class RunPlan:
     log_head_bytes: int = 8 * 1024 * 1024
     log_tail_bytes: int = 1024 * 1024
     """The log keeps the first `log_head_bytes` of the output, and of the rest at least the last `log_tail_bytes`."""
+    is_echoed: bool = False
+    """What the scripts print goes to the runner's own output too: under systemd, to the journal."""
     tether: str = ""
     """A file that somebody keeps locked; when the lock is gone the job ends. Empty: it depends on nobody."""
 

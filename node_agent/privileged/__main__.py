@@ -11,6 +11,8 @@ import pwd
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ import structlog
 
 from node_agent import logs
 from node_agent.compose import CONFIGURATION_ERROR, job_keeper, local_disk, until_told
+from node_agent.job_keeper import Starter
 from node_agent.ledger import Ledger
 from node_agent.privileged.authority import Authority
 from node_agent.privileged.job_line import JobLine
@@ -37,25 +40,51 @@ def main() -> None:
     """Do for the agent of this node what needs rights, until SIGTERM. Exit 78 with one sentence if it cannot start."""
     parser = argparse.ArgumentParser(prog="gnt-mesh-helper", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the agent's settings (%(default)s)")
+    parser.add_argument("--units", action="store_true", help="have systemd run OS jobs, as gnt-mesh-os@JOB.service")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--check", action="store_true", help="look at the settings, and do nothing else")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        settings = agent_settings(arguments.settings)
-        uid = _uid_of(settings.agent_user)
-        asyncio.run(serve(settings, _listening(settings, uid), uid))
+        settings = _read_settings(arguments.settings)
+        if not arguments.check:
+            asyncio.run(serve(partial(_read_settings, arguments.settings), settings, has_units=arguments.units))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-helper: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
 
 
-async def serve(settings: AgentSettings, listening: socket.socket, uid: int) -> None:
-    """Take stock, and answer until a signal asks to stop. Jobs go on."""
+async def serve(read: Callable[[], AgentSettings], settings: AgentSettings, *, has_units: bool) -> None:
+    """Answer until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.fault)
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    telling = Readiness()
+    listening = _listening(settings)
+    while True:
+        await run(settings, listening.dup(), telling, stop, reload, has_units=has_units)
+        if stop.is_set():
+            return
+        reload.clear()
+        try:
+            settings = read()
+        except Refused as error:
+            structlog.get_logger().error("settings_refused", reason=str(error))
+
+
+async def run(
+    settings: AgentSettings,
+    listening: socket.socket,
+    telling: Readiness,
+    stop: asyncio.Event,
+    reload: asyncio.Event,
+    *,
+    has_units: bool,
+) -> None:
+    """Take stock, and answer until asked to stop or to reload. Jobs go on."""
     state_dir = settings.helper_state_dir
     durable.make_directory(state_dir)
     ledger = Ledger(state_dir)
@@ -66,33 +95,51 @@ async def serve(settings: AgentSettings, listening: socket.socket, uid: int) -> 
         return Keyring(identity.read_seed(settings.seed_file), identity.read_public_keys(settings.master_keys_file))
 
     authority = Authority(settings.node, memory, keyring)
-    jobs = job_keeper(settings, state_dir / "jobs")
+    jobs = job_keeper(settings, state_dir / "jobs", _unit_runners() if has_units else None)
     job_line = JobLine(settings.node, lambda: identity.read_public_keys(settings.master_keys_file), state_dir)
     operations = Operations(disk, ledger, authority, jobs, job_line, swept=swept, seed_file=settings.seed_file)
     structlog.get_logger().info("helper_started", node=settings.node, managed=len(memory.known), swept=swept)
-    telling = Readiness()
-    server = Server(operations.answer, (uid, os.geteuid()))
+    server = Server(operations.answer, (_uid_of(settings.agent_user), os.geteuid()))
     working = (server.run(listening), jobs.run(job_line), disk.run(), telling.feed_watchdog((jobs.pulse,)))
-    tasks = [asyncio.create_task(each) for each in (*working, stop.wait())]
+    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
     telling.ready()
+    telling.say(f"answering the agent of {settings.node}")
     try:
-        await until_told(tasks, stop)
+        await until_told(tasks, stop, reload)
+        telling.reloading() if reload.is_set() else telling.stopping()
         structlog.get_logger().info("helper_stopped", node=settings.node)
     finally:
-        telling.stopping()
+        if not reload.is_set():
+            telling.stopping()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _listening(settings: AgentSettings, uid: int) -> socket.socket:
+def _unit_runners() -> Starter:
+    from node_agent.systemd_bus import Systemd  # nobody else needs D-Bus
+    from node_agent.unit_runners import UnitRunners
+
+    return UnitRunners(Systemd())
+
+
+def _read_settings(path: Path) -> AgentSettings:
+    """Return the settings; Refused says what is wrong, also with what they name."""
+    settings = agent_settings(path)
+    _uid_of(settings.agent_user)
+    identity.read_seed(settings.seed_file)
+    identity.read_public_keys(settings.master_keys_file)
+    return settings
+
+
+def _listening(settings: AgentSettings) -> socket.socket:
     """Return the socket that systemd has made, or one of our own where the settings say."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return socket.socket(fileno=FIRST_FD)
     if not settings.is_split:
         raise Refused("helper_socket is not in the settings: this node's agent does all of it itself")
     try:
-        return listen(str(settings.helper_socket), uid=uid)
+        return listen(str(settings.helper_socket), uid=_uid_of(settings.agent_user))
     except OSError as error:
         raise Refused(f"{settings.helper_socket}: {error.strerror}") from error
 

@@ -1,12 +1,12 @@
 """A node's job keeper on the memory bus, with real runners and scripts, and a master that only posts boards."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from node_agent.core.run_plan import RunPlan, Step
-from node_agent.job_keeper import JobKeeper
+from node_agent.job_keeper import JobKeeper, Starter
 from node_agent.journal import Journal
 from node_agent.runners import Runners
 from protocol.bus import JobsHeard
@@ -27,7 +27,14 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 class KeeperRig:
     """`scripts` is the OS: a job's OS name is the name of its script."""
 
-    def __init__(self, tmp_path: Path, *, limit: int = 2) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        *,
+        limit: int = 2,
+        starter: Callable[[], Starter] = lambda: Runners(keeps_spare=True),
+    ) -> None:
+        self._starter = starter
         self.tmp_path = tmp_path
         self.jobs_dir = tmp_path / "jobs"
         self.scripts = tmp_path / "scripts"
@@ -66,7 +73,7 @@ class KeeperRig:
         self.journal = Journal(self.jobs_dir, old_max=5)
         self.keeper = JobKeeper(
             self.journal,
-            Runners(keeps_spare=True),
+            self._starter(),
             self.prepare,
             limit=self.limit,
             report_again_s=0.2,
