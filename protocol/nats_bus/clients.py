@@ -150,7 +150,8 @@ async def discard(client: Client) -> None:
 def abort(client: Client) -> None:
     """Let go of a socket, and of what is still to be sent on it."""
     if transport := _transport(client):
-        transport.abort()
+        with contextlib.suppress(AttributeError):  # Python 3.11.2, Debian's, knows no abort after a close under TLS
+            transport.abort()
 
 
 def text_of(error: BaseException) -> str:
