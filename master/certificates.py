@@ -24,6 +24,8 @@ from protocol.errors import Refused
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 825
 RENEWED_BEFORE_DAYS: Final = 30
+SERVER_MODE: Final = 0o640
+"""The server may be another user than who renews its certificate: its group then reads the file."""
 """A server's certificate that expires sooner is made anew when the server is set up."""
 
 FORMER_KEPT: Final = 4
@@ -97,7 +99,7 @@ def ensure_server(path: Path, authority: Pair, names: Sequence[str], *, days: in
 
     What vouches for it follows, the authority's own certificate at the end: who has but its fingerprint gets it there.
     """
-    found = _read_secret(path) if path.exists() else None
+    found = _read_secret(path, mode=SERVER_MODE) if path.exists() else None
     if found is None or not _serves(found[1], found[0], _vouching(authority), names):
         key = found[0] if found else ec.generate_private_key(ec.SECP256R1())
         _write_server(path, key, authority, names, days)
@@ -161,7 +163,7 @@ def _write_server(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    _write_secret(path, key, [certificate, *_vouching(authority)])
+    _write_secret(path, key, [certificate, *_vouching(authority)], mode=SERVER_MODE)
 
 
 def _vouching(authority: Pair) -> list[x509.Certificate]:
@@ -231,10 +233,10 @@ def _is_of(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bo
     return certificate.public_key() == key.public_key()
 
 
-def _read_secret(path: Path) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
+def _read_secret(path: Path, *, mode: int = 0o600) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
     """Return the private key in a file, and the certificates that follow it."""
     try:
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & 0o777 & ~mode:
             raise Refused(f"{path}: a private key that others can read is no secret; make a new one")
         content = path.read_bytes()
         key = serialization.load_pem_private_key(content, password=None)
@@ -261,10 +263,12 @@ def _certificates_in(path: Path, content: bytes) -> list[x509.Certificate]:
         raise Refused(f"{path}: not a certificate") from error
 
 
-def _write_secret(path: Path, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> None:
+def _write_secret(
+    path: Path, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate], *, mode: int = 0o600
+) -> None:
     """Write a private key and the certificates that belong to it, at once."""
     text = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     parts = [certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain]
-    durable.write_file(path, [text, *parts], mode=0o600)
+    durable.write_file(path, [text, *parts], mode=mode)

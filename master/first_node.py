@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from master import founding
+from master import founding, service_users
 from master.core.cluster import DEFAULT_HYPERVISORS, ClusterConfig, new_cluster
 from master.core.from_ganeti import first_config, is_ganetis
 from master.core.hypervisors import BUILT_IN
@@ -99,12 +99,17 @@ class FirstNode:
         return self.broker_dir / "nats-server.conf"
 
     @property
+    def broker_live(self) -> Path:
+        """What the master writes for the broker while both run: whom it knows, and its certificate."""
+        return self.broker_dir / "live"
+
+    @property
     def broker_nodes(self) -> Path:
-        return self.broker_dir / founding.NODES_FILE
+        return self.broker_live / founding.NODES_FILE
 
     @property
     def broker_certificate(self) -> Path:
-        return self.broker_dir / "tls.pem"
+        return self.broker_live / "tls.pem"
 
     @property
     def store_dir(self) -> Path:
@@ -156,6 +161,8 @@ def init(wishes: Wishes, version: tuple[int, int, int]) -> Founded:
         put(place.nats_context, founding.nats_context_text(place, config.cluster.cluster_name, url))
         _put_settings(place, config.master.name, url, path)
         save_config(place.config_data(path), config)
+        if place.root == Path("/"):
+            service_users.hand_over(place.seed("master").parent, place.broker_live, place.config_data(path))
     except OSError as error:
         where = error.filename or place.root
         raise Refused(f"{where}: {os.strerror(error.errno or 0)}; no cluster was made, so try again then") from error
@@ -183,11 +190,16 @@ def prepare_master(root: Path, *, dry_run: bool) -> None:
                 f"{path} is not here; copy {place.seed('master').parent} and {place.broker_dir} from the former "
                 "master, or from its backup"
             )
-    if dry_run or place.settings("master").exists():
+    if dry_run:
+        return
+    if place.root == Path("/"):
+        service_users.hand_over(place.seed("master").parent, place.broker_live)
+    if place.settings("master").exists():
         return
     url = _server_of(place.settings("agent"))
     durable.make_directory(place.state_dir("master").parent)
-    put(place.settings("master"), toml_text(_MASTER, _master_values(place, url, Path(seat(root).config_data))))
+    values = _master_values(place, url, Path(seat(root).config_data))
+    put(place.settings("master"), toml_text(_MASTER, values), mode=0o644)
 
 
 def _server_of(settings: Path) -> str:
@@ -279,7 +291,8 @@ def _make_directories(place: FirstNode, path: Path) -> None:
     for directory, mode in (
         (place.etc, 0o755),
         (place.seed("master").parent, 0o700),
-        (place.broker_dir, 0o700),
+        (place.broker_dir, 0o755),
+        (place.broker_live, 0o700),
         (place.store_dir, 0o700),
         (place.state_dir("master"), 0o700),
         (place.state_dir("agent"), 0o700),
@@ -327,7 +340,7 @@ def _put_settings(place: FirstNode, node: NodeName, url: str, path: Path) -> Non
         "operator": "How gnt-mesh reaches the cluster.",
     }
     for program, values in files.items():
-        put(place.settings(program), toml_text(comments[program], values))
+        put(place.settings(program), toml_text(comments[program], values), mode=0o644)
 
 
 def _bracketed(name: str) -> str:

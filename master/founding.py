@@ -31,7 +31,11 @@ MASTER_KEYS_FILE: Final = "master.pub"
 """Beside an agent's settings: whose signature it believes."""
 
 NODES_FILE: Final = "nodes.conf"
-"""Beside the broker's configuration, which includes it by this name."""
+"""Beside the broker's configuration or below it; the configuration includes it."""
+
+
+LIST_MODE: Final = 0o644
+"""Public keys and what they may do are no secret, and the broker may be another user; the directory lets in who may."""
 
 
 class Places(Protocol):
@@ -107,16 +111,16 @@ def put_own_users(seeds: Mapping[str, Path], nodes_file: Path) -> None:
         for user, seed in seeds.items()
     }
     for name, content in broker_config.render_own(keys).items():
-        put(nodes_file.with_name(name), content)
+        put(nodes_file.with_name(name), content, mode=LIST_MODE)
 
 
 def put_broker(places: Places, config: ClusterConfig, listener: Listener, version: tuple[int, int, int]) -> None:
     """Write the broker's configuration, and all that it includes."""
     nodes, access = broker_config.lists(config)
-    put(places.broker_nodes, nodes)
-    put(places.broker_nodes.with_name(broker_config.ACCESS_FILE), access)
+    put(places.broker_nodes, nodes, mode=LIST_MODE)
+    put(places.broker_nodes.with_name(broker_config.ACCESS_FILE), access, mode=LIST_MODE)
     put_own_users({user: places.seed(user) for user in broker_config.OWN_USERS}, places.broker_nodes)
-    put(places.broker_config, broker_text(places, listener, version))
+    put(places.broker_config, broker_text(places, listener, version), mode=LIST_MODE)
 
 
 def broker_text(places: Places, listener: Listener, version: tuple[int, int, int]) -> bytes:
@@ -127,7 +131,7 @@ def broker_text(places: Places, listener: Listener, version: tuple[int, int, int
             host=listener.host,
             port=listener.port,
             store_dir=str(places.store_dir),
-            nodes_file=NODES_FILE,
+            nodes_file=str(places.broker_nodes.relative_to(places.broker_config.parent)),
             certificate_file=str(places.broker_certificate),
             server_version=version,
         )

@@ -324,6 +324,6 @@ def _events_of(manifest: Manifest, publication: Publication) -> list[FileEvent]:
 def _write_list(path: Path, text: bytes) -> None:
     try:
         if not path.exists() or path.read_bytes() != text:
-            durable.write_file(path, text)
+            durable.write_file(path, text, mode=0o644)  # its directory says who gets there
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror}") from error

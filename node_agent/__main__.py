@@ -37,6 +37,7 @@ from protocol.readiness import Pulse, Readiness
 
 RECALL_PAUSE_S = 0.5
 OWN_KEY = "agent.nk"
+SERVICE = "gnt-mesh-agent.service"
 
 
 def main() -> None:
@@ -63,29 +64,37 @@ def main() -> None:
 
 
 def join_main(words: list[str]) -> None:
-    """Make this machine a node of the cluster that has made TOKEN: once, before the agent is started."""
+    """Make this machine a node of the cluster that has made TOKEN; where the package is, also start its agent."""
     from node_agent import join  # an agent that runs needs none of it
+    from protocol import services
     from protocol.nats_bus.joiner import ask_to_join
 
     parser = argparse.ArgumentParser(prog="gnt-mesh-agent join", description=join_main.__doc__)
     parser.add_argument("token", metavar="TOKEN", help="what gnt-mesh node add has printed; - reads it from stdin")
     parser.add_argument("--settings", type=Path, default=AGENT_SETTINGS, help="the settings to be made (%(default)s)")
     parser.add_argument("--root", type=Path, default=join.ROOT_DEFAULT, help="where the node's files are (%(default)s)")
+    parser.add_argument("--no-start", action="store_true", help="leave the agent to be started by hand")
     arguments = parser.parse_args(words)
     token = sys.stdin.readline() if arguments.token == "-" else arguments.token
 
     async def ask(server: str, ca_file: Path, seed: str, request: JoinRequest) -> JoinReply:
         return await ask_to_join(Endpoint(server, ca_file), seed, request)
 
+    is_served = arguments.settings == AGENT_SETTINGS and arguments.root == join.ROOT_DEFAULT and services.are_here()
     try:
         joined = asyncio.run(join.join(token, arguments.settings, arguments.root, ask))
+        sys.stdout.write(f"{joined.node} is in cluster {joined.cluster}; its agent's settings are {joined.settings}\n")
+        if is_served and arguments.no_start:
+            sys.stdout.write(f"Start it: systemctl enable --now {services.TARGET}\n")
+        elif is_served:
+            services.start(SERVICE, again=(SERVICE,))
+            sys.stdout.write(f"Its agent runs, now and after every boot ({services.TARGET})\n")
     except (Refused, Unavailable) as error:
         sys.stderr.write(f"gnt-mesh-agent: {error}\n")
         sys.exit(1)
     except OSError as error:
         sys.stderr.write(f"gnt-mesh-agent: {error.filename or arguments.settings}: {error.strerror}\n")
         sys.exit(1)
-    sys.stdout.write(f"{joined.node} is in cluster {joined.cluster}; its agent's settings are {joined.settings}\n")
 
 
 def read_settings(path: Path, helper: Path | None) -> AgentSettings:

@@ -81,6 +81,7 @@ PROTOCOL = (
     *(f"protocol.{module}" for module in ("codec", "durable", "identity", "readiness", "settings_file", "file_hints")),
     "protocol.sealing",
     "protocol.paging",
+    "protocol.services",
 )
 """`protocol` without `nats_bus`."""
 
@@ -119,6 +120,7 @@ RULES = (
     Rule("protocol.paging", ("protocol.codec", "protocol.bus", "protocol.operator_messages"), PURE),
     Rule("protocol.durable", ("protocol.names",)),
     Rule("protocol.readiness", ()),
+    Rule("protocol.services", ("protocol.errors",)),
     Rule("protocol.identity", ("protocol.durable", "protocol.errors", "protocol.names", "nkeys", "nacl")),
     Rule("protocol.settings_file", ("protocol.errors", "msgspec")),
     Rule("protocol.file_hints", ("protocol.errors", "watchfiles")),

@@ -10,10 +10,14 @@ import click
 from master.cli import options
 from master.cli.lazy import MeshCommand
 from master.cli.output import emit_json, emit_lines
+from protocol import services
+from protocol.errors import Unavailable
 
 if TYPE_CHECKING:
     from master.core.cluster import ClusterConfig
     from master.first_node import Founded
+
+DAEMONS = ("gnt-mesh-nats.service", "gnt-mesh-master.service", "gnt-mesh-agent.service")
 
 
 @click.command(cls=MeshCommand)
@@ -41,6 +45,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Below which everything is put.",
 )
+@click.option(
+    "--start/--no-start",
+    default=True,
+    show_default=True,
+    help="Start its services, now and at every boot, where the package and systemd are.",
+)
 @options.json_option
 def init(
     name: str | None,
@@ -51,13 +61,14 @@ def init(
     candidate_pool_size: int | None,
     enabled_hypervisors: tuple[str, ...] | None,
     root: Path,
+    start: bool,
     as_json: bool,
 ) -> None:
     """Found a cluster: this machine becomes its first node, and its master.
 
     Makes the keys, the cluster's certificate authority, the configuration of nats-server, the settings of every program
     in /etc/gnt-mesh, and config.data. All is checked before anything is written. Where there is a cluster already the
-    command is refused, and nothing is touched.
+    command is refused, and nothing is touched. Then it starts what it has made: nats-server, master and agent.
 
     With --from-ganeti the cluster is a running Ganeti's, and stays it: nodes, groups, roles, hypervisors and parameters
     are read from its config.data, now and whenever that changes, and the mesh carries files accordingly. Run it on
@@ -84,21 +95,43 @@ def init(
         ganeti_dir=from_ganeti,
     )
     founded = init(wishes, server.version)
+    is_served = founded.place.root == Path("/") and services.are_here()
+    if is_served and start:
+        _start(founded)
     if as_json:
         emit_json(_shape(founded, server.path))
+        return
+    emit_lines(_sentences(founded))
+    if not is_served:
+        emit_lines(_by_hand(founded, server.path))
+    elif start:
+        emit_lines([f"Everything runs, now and after every boot ({services.TARGET}); see: gnt-mesh status"])
     else:
-        emit_lines(_sentences(founded, server.path))
+        emit_lines([f"Start it: systemctl enable --now {services.TARGET}"])
 
 
-def _sentences(founded: "Founded", server: Path) -> list[str]:
+def _start(founded: "Founded") -> None:
+    try:
+        services.start(*DAEMONS)
+    except Unavailable as error:
+        cluster = founded.config.cluster.cluster_name
+        raise Unavailable(f"cluster {cluster} is founded, but not all of it runs: {error}") from error
+
+
+def _sentences(founded: "Founded") -> list[str]:
+    return [
+        *_headline(founded.config),
+        f" - config.data     {founded.config_data}",
+        f" - settings, keys  {founded.place.etc}",
+        f" - nats-server     {founded.url}",
+    ]
+
+
+def _by_hand(founded: "Founded", server: Path) -> list[str]:
     place = founded.place
     is_elsewhere = place.root != Path("/")
     other = f" --settings {place.settings('NAME')}" if is_elsewhere else ""
     return [
-        *_headline(founded.config),
-        f" - config.data     {founded.config_data}",
-        f" - settings, keys  {place.etc}",
-        f" - nats-server     {founded.url}",
         "Start it:",
         f"   {server} -c {place.broker_config}",
         f"   gnt-mesh-master{other.replace('NAME', 'master')}",

