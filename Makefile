@@ -17,7 +17,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate fuzz bench nats clean ANEW
+.PHONY: help demo test test-nodes nodes-tools check simulate fuzz bench deb nats clean ANEW
 
 help:  ## list what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,19 @@ demo: $(STAMP)  ## a mesh of one master and three nodes on this machine: watch i
 
 test: $(STAMP) nats  ## all tests, on a real nats-server and real processes (ARGS='-k name', AT_ONCE=1)
 	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
+
+test-nodes: deb nodes-tools  ## the package on real systemd: three nodes in namespaces of this machine; needs root
+	@$(BIN)/python -m tests.nodes $(ARGS)
+
+nodes-tools:
+	@for need in systemctl:systemd dbus-daemon:dbus ip:iproute2 unshare:util-linux; do \
+	command -v $${need%%:*} >/dev/null || echo $${need##*:}; done >.venv/.wanted; \
+	if [ -s .venv/.wanted ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "test-nodes: installing" $$(cat .venv/.wanted); apt-get update -q >/dev/null; \
+	apt-get install -qq --no-install-recommends $$(cat .venv/.wanted) >/dev/null; fi
+
+deb: $(STAMP)  ## build the Debian package, into dist; everything is in it
+	@deploy/debian/build
 
 check: $(STAMP)  ## ruff, mypy strict, the architecture test
 	@$(BIN)/ruff check .
