@@ -5,6 +5,7 @@ also looks by itself from time to time.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 from typing import Final
@@ -28,9 +29,13 @@ class FileHints:
         self._hints: asyncio.Queue[frozenset[Path] | None] = asyncio.Queue(maxsize=1000)
 
     def watch(self, directories: Collection[Path]) -> None:
-        """Watch these directories and no others. A new set also means: look everywhere once."""
-        if frozenset(directories) != self._directories:
-            self._directories = frozenset(directories)
+        """Watch these directories and no others. A new set also means: look everywhere once.
+
+        watchfiles can only watch what has a name in UTF-8.
+        """
+        wanted = frozenset(directory for directory in directories if _is_text(directory))
+        if wanted != self._directories:
+            self._directories = wanted
             self._changed.set()
 
     async def next(self) -> frozenset[Path] | None:
@@ -103,3 +108,11 @@ async def _next(changes: AsyncGenerator[set[FileChange], None]) -> frozenset[Pat
     """Return the next paths, None when the watching has been stopped."""
     found = await anext(changes, None)
     return None if found is None else frozenset(Path(path) for _, path in found)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

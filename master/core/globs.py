@@ -10,7 +10,7 @@ from typing import Final
 
 from master.core.cluster import ClusterConfig
 from protocol.messages import FileEntry, Manifest
-from protocol.names import ManagedPath
+from protocol.names import ManagedPath, managed_path
 
 MATCHES_MAX: Final = 5000
 """A pattern that selects more is a mistake: a mail spool, a cache."""
@@ -59,12 +59,15 @@ def select(
     for pattern in patterns:
         directory = directory_of(pattern)
         found = selected(pattern, names.get(directory, ()))
+        unfit = [path for path in found if not _can_travel(path)]
         if directory in unreadable:
             faults[pattern] = unreadable[directory]
         elif len(found) > MATCHES_MAX:
             faults[pattern] = f"selects {len(found)} files, limit {MATCHES_MAX}; what it has selected before stays"
             found = frozenset()
-        matches[pattern] = found | _still_selected(config, pattern, published)
+        elif unfit:
+            faults[pattern] = _passed_over(unfit)
+        matches[pattern] = found.difference(unfit) | _still_selected(config, pattern, published)
     return matches, faults
 
 
@@ -84,3 +87,19 @@ def selected(pattern: ManagedPath, names: Iterable[str]) -> frozenset[ManagedPat
     directory = directory_of(pattern)
     paths = (ManagedPath(f"{directory}/{name}") for name in names)
     return frozenset(path for path in paths if selects(pattern, path))
+
+
+def _can_travel(path: ManagedPath) -> bool:
+    try:
+        return bool(managed_path(path))
+    except ValueError:
+        return False
+
+
+def _passed_over(paths: list[ManagedPath]) -> str:
+    """Return what is wrong with these names, in characters that can be shown."""
+    example = ascii(min(paths).rpartition("/")[2][:50])
+    count = "a file whose name" if len(paths) == 1 else f"{len(paths)} files whose names"
+    return (
+        f"passes over {count} cannot travel, such as {example}: not UTF-8, a control character, or too long; rename it"
+    )

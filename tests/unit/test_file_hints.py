@@ -91,3 +91,13 @@ async def test_a_name_that_is_no_text_is_a_look_and_ends_nobody(tmp_path: Path) 
         await told(hints, None)
         (tmp_path / "file").write_text("x")
         await told(hints, tmp_path / "file")
+
+
+async def test_a_directory_whose_name_is_no_text_is_not_watched_and_the_others_are(tmp_path: Path) -> None:
+    """As a directory below an OS search path may be called; who looks from time to time looks there too."""
+    unsayable = Path(os.fsdecode(os.fsencode(tmp_path) + b"/no text \xff"))
+    unsayable.mkdir()
+    async with watching(tmp_path, unsayable) as hints:
+        await told(hints, None)
+        (tmp_path / "file").write_text("x")
+        await told(hints, tmp_path / "file")

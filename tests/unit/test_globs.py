@@ -101,3 +101,16 @@ def test_a_pattern_that_selects_too_much_selects_nothing_new() -> None:
 
     assert found == {"b"}
     assert fault == "selects 5001 files, limit 5000; what it has selected before stays"
+
+
+def test_a_name_that_cannot_travel_is_passed_over_and_told() -> None:
+    """Whoever may write in the directory may call a file so; the rest must go on."""
+    pattern, directory = ManagedPath("/etc/xen/*"), "/etc/xen"
+    names = ["block", "two\nlines", "no text \udcff", "n" * 256]
+
+    matches, faults = select(a_config(), [pattern], {directory: names}, {}, [])
+
+    assert matches == {pattern: {"/etc/xen/block"}}
+    assert faults[pattern].startswith("passes over 3 files whose names cannot travel, such as 'n")
+    faults[pattern].encode()
+    assert not select(a_config(), [ManagedPath("/etc/xen/b*")], {directory: names}, {}, [])[1]
