@@ -25,6 +25,8 @@ from protocol.names import ManagedPath
 LEFTOVERS: Final = ("~", ".bak", ".orig", ".rej", ".swp", ".dpkg-dist", ".dpkg-new", ".dpkg-old", ".rpmnew", ".rpmsave")
 """What editors and package managers leave beside a program is none."""
 
+NAME_CHARS_MAX: Final = 100
+
 log = structlog.get_logger()
 
 
@@ -141,11 +143,25 @@ def hooks_in(directory: Path) -> dict[str, str]:
     except OSError as error:
         raise Unavailable(f"{directory}: {error.strerror}") from error
     open_to_others = "is in a directory that others may write" if _open_to_others(whole) else ""
-    return {name: open_to_others or _why_not_run(status) for name, status in sorted(found.items())}
+    return {
+        _shown(name): open_to_others or _why_not_called(name) or _why_not_run(status)
+        for name, status in sorted(found.items())
+    }
 
 
 def _is_hook(name: str) -> bool:
     return not name.startswith(".") and not name.endswith(LEFTOVERS)
+
+
+def _why_not_called(name: str) -> str:
+    """Who named a file is part of the history, so a hook has a name that can be told."""
+    if name.isprintable() and len(name) <= NAME_CHARS_MAX:
+        return ""
+    return f"has a name that is not printable UTF-8 of at most {NAME_CHARS_MAX} characters; rename it"
+
+
+def _shown(name: str) -> str:
+    return ascii(name)[1:-1] if _why_not_called(name) else name
 
 
 def _why_not_run(status: os.stat_result) -> str:

@@ -70,3 +70,16 @@ def test_links_and_directories_are_shown_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/bin/true")
 
     assert hooks_in(tmp_path) == dict.fromkeys(("directory", "link"), "is not a regular file")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "no text \udcff", "n" * 101], ids=["a line", "no text", "long"])
+def test_a_name_that_could_not_be_told_is_shown_in_other_characters_and_not_run(tmp_path: Path, name: str) -> None:
+    """Who named a file is kept in the history, and an error is sent to operators."""
+    a_program(tmp_path, name)
+    a_program(tmp_path, "site")
+
+    found = hooks_in(tmp_path)
+
+    (shown,) = found.keys() - {"site"}
+    assert shown.isprintable() and shown.encode()
+    assert found[shown].startswith("has a name that") and found["site"] == ""
