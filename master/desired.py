@@ -89,9 +89,9 @@ class Desired:
         async with self.lock:
             before, published = self.config, dict(self.manifests)
             after = make(before, time.time())
-            await self.managed.expand(after, self.manifests)
-            check_change(before, after, self.surroundings)
-            listed = self.files(), managed_files(after, self.surroundings).files
+            around = await self.managed.around(after, self.manifests)
+            check_change(before, after, around)
+            listed = self.files(), managed_files(after, around).files
             found = guards.objections(after, *listed, self.manifests, self._secrets())
             objections = guards.unconfirmed(found, request.confirm)
             confirmed = Confirmed(moves=guards.moves_of(*listed))
@@ -219,7 +219,7 @@ class Desired:
 
         `wanted` are sources that would be written.
         """
-        files, sources = await self.managed.foresee(before, after)
+        files, sources = await self.managed.foresee(before, after, self.manifests)
         held = await self._guard.hold(
             after, files, {**sources, **(wanted or {})}, self.manifests, made=self._made(), confirmed=confirmed
         )

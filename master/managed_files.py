@@ -54,25 +54,29 @@ class ManagedFiles:
             self._worked_out = known
         return known[2]
 
-    async def expand(
+    async def around(
         self,
         config: ClusterConfig,
         manifests: Mapping[ScopeName, Manifest],
         paths: frozenset[ManagedPath] | None = None,
-    ) -> None:
-        """Look for what the patterns of the list select, if `paths` (None: any) may have to do with one."""
-        held = held_files(config, self.surroundings.hypervisors, manifests)
-        if held != self.surroundings.held:
-            self.surroundings = replace(self.surroundings, held=held)
+    ) -> Surroundings:
+        """Return what decides beside a config, which need not be the one in force: what patterns of its list select.
+
+        The disk is looked at if `paths` (None: any) may have to do with a pattern.
+        """
+        known = self.surroundings
+        held = held_files(config, known.hypervisors, manifests)
+        found = known if held == known.held else replace(known, held=held)
         patterns = _patterns(config)
-        known = self.surroundings.matches.keys()
-        if not patterns and not known:
-            return
-        if paths is None or patterns != known or any(selects(pattern, path) for pattern in patterns for path in paths):
+        if not patterns and not known.matches:
+            return found
+        is_new = patterns != known.matches.keys()
+        if paths is None or is_new or any(selects(pattern, path) for pattern in patterns for path in paths):
             there = await asyncio.to_thread(self._names, {directory_of(pattern) for pattern in patterns})
             matches, faults = select(config, patterns, *there, manifests.values())
-            if (matches, faults) != (self.surroundings.matches, self.surroundings.pattern_faults):
-                self.surroundings = replace(self.surroundings, matches=matches, pattern_faults=faults)
+            if (matches, faults) != (known.matches, known.pattern_faults):
+                return replace(found, matches=matches, pattern_faults=faults)
+        return found
 
     async def read(
         self, config: ClusterConfig, manifests: Mapping[ScopeName, Manifest], paths: frozenset[ManagedPath] | None
@@ -81,7 +85,7 @@ class ManagedFiles:
 
         `manifests` are those published: a file that a pattern selected then is still managed if it has vanished.
         """
-        await self.expand(config, manifests, paths)
+        self.surroundings = await self.around(config, manifests, paths)
         ancillary, patterns = self.of(config), _patterns(config)
         mine = [file.path for file in ancillary.files]
         written = await self._write(ancillary.generated)
@@ -92,10 +96,10 @@ class ManagedFiles:
         return (*ancillary.problems, *unwritten, *self.hook_faults)
 
     async def foresee(
-        self, before: ClusterConfig, after: ClusterConfig
+        self, before: ClusterConfig, after: ClusterConfig, manifests: Mapping[ScopeName, Manifest]
     ) -> tuple[tuple[ManagedFile, ...], dict[ManagedPath, Source]]:
         """Return the files there would be after a change, and what the master would hold of each. Writes nothing."""
-        ancillary = managed_files(after, self.surroundings)
+        ancillary = managed_files(after, await self.around(after, manifests))
         sources = await self._watch.peek([file.path for file in ancillary.files])
         config_data = sources[self.surroundings.config_data]
         would_be = dict(ancillary.generated)

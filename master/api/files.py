@@ -67,7 +67,8 @@ class FileVerbs:
         if hook:
             return await self._forget(hook, request)
         desired = self._desired
-        files = [file for file in desired.files() if file.path == request.path]
+        patterns = (file for file in desired.config.cluster.ancillary_files if is_glob(file.path))
+        files = [file for file in (*desired.files(), *patterns) if file.path == request.path]
         scopes = {file.scope for file in files}
         vanished = {path for path, source in desired.managed.seen.items() if source.kind == "absent"}
         outcome = await desired.change(

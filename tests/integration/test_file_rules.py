@@ -111,6 +111,13 @@ def test_two_patterns_cannot_have_one_file_in_two_scopes(mesh: RunningMesh) -> N
     assert f"/{SCRIPTS}/vif-route cannot be in two scopes" in result.stderr
 
 
+def test_secrets_of_a_pattern_leave_no_copy_and_that_is_said(mesh: RunningMesh) -> None:
+    put(mesh, "/etc/keys/one", "key\n")
+    mesh.ok("file", "add", "/etc/keys/*", "--scope", "master-candidates")
+
+    assert "the nodes remove it, no copy is kept." in mesh.ok("file", "remove", "/etc/keys/*")
+
+
 # ---- what may be on the list
 
 

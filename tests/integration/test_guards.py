@@ -132,6 +132,27 @@ def test_what_was_a_secret_then_does_not_come_back_for_everybody(mesh: RunningMe
     assert {on(mesh, node, path).read_text() for node in ("node1", "node2")} == {"for everybody\n"}
 
 
+def test_many_files_of_one_pattern_go_only_if_that_is_confirmed(mesh: RunningMesh) -> None:
+    """One line on the list, thirty files on every node. A command that was refused, or tried, has changed nothing."""
+    paths = [f"/etc/many/{number:02}" for number in range(30)]
+    for path in paths:
+        put(mesh, path, "x\n")
+    mesh.ok("file", "add", "/etc/many/*", "--scope", "all")
+    remove = ("file", "remove", "/etc/many/*")
+
+    refused, dry = mesh.run(*remove), mesh.run(*remove, "--dry-run")
+
+    assert (refused.returncode, dry.returncode) == (1, 1)
+    assert "30 of" in refused.stderr and "--confirm removals" in refused.stderr
+    assert "--confirm removals" in dry.stdout
+    listed = {file["path"] for file in mesh.json("file", "list")}
+    assert listed.issuperset(paths)
+    assert all(on(mesh, "node2", path).exists() for path in paths)
+    done = mesh.ok(*remove, "--confirm", "removals")
+    assert "3 nodes now hold all they must" in done
+    assert not any(on(mesh, node, path).exists() for node in ("node2", "node3") for path in paths)
+
+
 def test_an_old_config_put_back_takes_many_files_from_no_node_unasked(mesh: RunningMesh) -> None:
     """config.data from last week's backup does not know what was added since: nobody has asked to withdraw that."""
     config = on(mesh, "node1", CONFIG_DATA)
