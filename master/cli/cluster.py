@@ -70,9 +70,7 @@ def info(as_json: bool) -> None:
 
 
 @cluster.command(cls=MeshCommand)
-@click.option(
-    "-C", "--candidate-pool-size", type=click.IntRange(min=1), metavar="N", help="How many candidates to want."
-)
+@click.option("-C", "--candidate-pool-size", type=options.COUNT, metavar="N", help="How many candidates to want.")
 @click.option("--enabled-hypervisors", type=options.name_list, metavar="A,B", help="Which hypervisors the nodes run.")
 @click.option(
     "-H",

@@ -134,7 +134,7 @@ def _on_this_node(root: Path, wishes: Wishes, *, as_json: bool) -> int:
         failover.take_over(here, wishes.node)
         told["done"] = [
             *told["done"],
-            "Start gnt-mesh-master, and once that is ready this node's gnt-mesh-agent again.",
+            "Now start it, and then this node's agent again: systemctl start gnt-mesh-master gnt-mesh-agent",
         ]
     return _tell(told, as_json=as_json, is_dry=wishes.dry_run)
 

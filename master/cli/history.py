@@ -23,7 +23,7 @@ from protocol.history_messages import (
 )
 
 PATHS = click.argument("paths", type=options.managed_path, nargs=-1, metavar="[PATH]...")
-GENERATION = click.IntRange(min=1)
+GENERATION = options.COUNT
 
 
 @click.command(cls=MeshCommand)

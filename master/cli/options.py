@@ -16,6 +16,9 @@ from protocol.change_messages import REASON_CHARS_MAX, Guard, check_remark
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+COUNT: Final = click.IntRange(1, 2**53)
+"""Every number that travels fits into a message, and into anybody's JSON."""
+
 _REMARKS: Final = "gnt-mesh remarks"
 _WORDS = {"yes": True, "true": True, "no": False, "false": False}
 

@@ -33,6 +33,8 @@ from protocol.names import (
 CONFIG_VERSION: Final = 1
 DEFAULT_GROUP: Final = GroupName("default")
 
+POOL_SIZE_MAX: Final = 1_000_000
+
 DEFAULT_HYPERVISORS: Final = ("kvm",)
 """What a new cluster enables, and one whose config.data is older than the key: nothing travels for it unless the
 master has its files."""
@@ -159,8 +161,8 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.epoch < 1:
             raise ValueError(f"epoch {self.epoch}: it counts from 1")
-        if self.candidate_pool_size < 1:
-            raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1")
+        if not 1 <= self.candidate_pool_size <= POOL_SIZE_MAX:
+            raise ValueError(f"candidate_pool_size {self.candidate_pool_size}: at least 1, at most {POOL_SIZE_MAX}")
         if not self.cluster_name or len(self.cluster_name) > 255:
             raise ValueError("cluster_name: 1 to 255 characters")
         check_hypervisors(self.enabled_hypervisors, self.hvparams)

@@ -64,6 +64,10 @@ def test_keys_are_for_their_owner_alone_and_settings_have_no_absolute_path(tmp_p
         (("bad name",), "cluster name 'bad name'"),
         (("mesh1", "--node", "no_de"), "give this node's name with --node"),
         (("mesh1", "-C", "0"), "candidate_pool_size 0: at least 1"),
+        (
+            ("mesh1", "-C", "99999999999999999999"),
+            "at least 1, at most 1000000",
+        ),
         (("mesh1", "--enabled-hypervisors", "vmware"), "hypervisor 'vmware' is unknown here"),
         (("mesh1", "--enabled-hypervisors", "kvm,kvm"), "twice"),
         (("mesh1", "--port", "70000"), "--port 70000"),

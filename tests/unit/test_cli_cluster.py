@@ -39,6 +39,7 @@ def test_what_is_asked_for(line: str, sent: ClusterModify) -> None:
         ("cluster modify", "nothing to modify"),
         ("cluster modify -C 0", "0"),
         ("cluster modify -C many", "many"),
+        ("cluster modify -C 99999999999999999999", "is not in the range"),
         ("cluster modify --enabled-hypervisors kvm,,lxc", "not a list of names"),
         ("cluster modify --modify-etc-hosts perhaps", "neither yes nor no"),
         ("cluster modify -H kvm", "is not HYPERVISOR:NAME=VALUE"),

@@ -218,7 +218,17 @@ def test_what_differs_is_asked_for_the_paths_named() -> None:
     assert bus.requests("file.diff") == [DiffQuery(before=41, after=42, paths=("/etc/a", "/etc/b"))]
 
 
-@pytest.mark.parametrize("line", ["file diff 0 1", "file diff 1", "file diff x 1", "file rollback", "file rollback x"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "file diff 0 1",
+        "file diff 1",
+        "file diff x 1",
+        "file rollback",
+        "file rollback x",
+        "file rollback 99999999999999999999",
+    ],
+)
 def test_what_is_no_generation_is_refused_at_once(line: str) -> None:
     bus = FakeOperatorBus()
 
