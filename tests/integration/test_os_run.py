@@ -11,6 +11,7 @@ import pytest
 
 from node_agent import job_log, os_run, processes
 from node_agent.core.run_plan import PROGRESS_FD, SIZE_FD, Step
+from tests.support.forked import enter_mount_namespace, in_child, mount_tmpfs
 from tests.support.job_rig import RunnerRig, is_alive, number_in
 
 CANCEL_LIMIT_S = 5.0
@@ -286,15 +287,35 @@ def test_a_job_ends_with_what_it_is_tethered_to(rig: RunnerRig, tmp_path: Path) 
 
 def test_a_gigabyte_of_output_stays_within_bounds(rig: RunnerRig) -> None:
     limits = {"log_head_bytes": 1_000_000, "log_tail_bytes": 100_000}
-    verdict = rig.run(rig.step("echo first; head -c 300000000 /dev/zero; echo last"), **limits)
+    verdict = rig.run(rig.step("echo first; head -c 1000000000 /dev/zero; echo last"), **limits)
 
     kept = sum(path.stat().st_size for path in rig.directory.iterdir())
     assert verdict["status"] == "success"
-    assert verdict["log_end"] == 300_000_000 + len("first\nlast\n")
+    assert verdict["log_end"] == 1_000_000_000 + len("first\nlast\n")
     assert kept < 1_000_000 + 3 * 100_000
     assert rig.log.startswith(b"first\n")
     start, end = job_log.read(rig.directory, verdict["log_end"] - 5, 100, head_bytes=1_000_000, tail_bytes=100_000)
     assert (start, end) == (verdict["log_end"] - 5, b"last\n")
+
+
+def test_a_script_that_fills_the_disk_has_its_verdict_all_the_same(tmp_path: Path) -> None:
+    """Also of its own output: what the disk does not take is lost, and nothing else."""
+
+    def scenario() -> None:
+        enter_mount_namespace()
+        mount_tmpfs(tmp_path / "jobs", size="1m")
+        rig = RunnerRig(tmp_path)
+        fill = f"echo first; cat /dev/zero > {tmp_path}/jobs/fill; seq 100000; echo last; exit 7"
+
+        verdict = rig.run(rig.step(fill))
+
+        assert (verdict["status"], verdict["exit_code"], verdict["script"]) == ("failed", 7, "create")
+        assert rig.log.startswith(b"first\n")
+        assert verdict["reason"] == "create: exit code 7; at last it said: last"
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "jobs/more").write_bytes(b"x" * 65536)
+
+    in_child(scenario)
 
 
 def test_progress_is_told_in_json_lines(rig: RunnerRig) -> None:
