@@ -7,7 +7,7 @@ fetches it when it is another one.
 import hashlib
 from collections.abc import Callable, Mapping
 
-from node_agent.core import os_env
+from node_agent.core import job_plan, os_env
 from node_agent.disk import OsCatalog
 from protocol import codec
 from protocol.bus import Handler
@@ -53,7 +53,14 @@ def shown_env(definition: OsDefinition, wanted: OsEnvWanted, confidential: Confi
     """Return an environment as it may be shown: of confidential variables only the names."""
     job = wanted.job
     transfer = job.transfers[0] if job.transfers else None
-    env = os_env.environment(definition, job, confidential, transfer=transfer, api_version=wanted.api_version)
+    env = os_env.environment(
+        definition,
+        job,
+        confidential,
+        transfer=transfer,
+        descriptors=job_plan.descriptors(job),
+        api_version=wanted.api_version,
+    )
     return OsEnv(
         api_version=env.api_version,
         directory=definition.directory,

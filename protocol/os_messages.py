@@ -168,7 +168,10 @@ class OsDisk:
     name: str = ""
 
     def __post_init__(self) -> None:
-        managed_path(self.path)  # the same rule: absolute, normalised, nothing that a script could stumble over
+        try:  # the same rule: absolute, normalised, nothing that a script could stumble over
+            managed_path(self.path)
+        except ValueError as error:
+            raise ValueError(f"disk: {error}") from None
         if not _BACKEND.fullmatch(self.backend):
             raise ValueError(f"disk {self.path}: backend {self.backend[:40]!r}, but it is block or file:DRIVER")
         if not 0 <= self.size_mib <= 2**40:

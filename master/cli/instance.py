@@ -20,7 +20,7 @@ from master.cli.os_options import (
     os_parameters_option,
     scalars,
 )
-from master.cli.output import emit_json, show
+from master.cli.output import emit_json, emit_lines, show
 from protocol.instance_messages import (
     InstanceAdd,
     InstanceExport,
@@ -124,7 +124,10 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
         return
     from master.cli.instance_view import instance_details
 
-    show(instance_details(found))
+    if found:
+        show(instance_details(found))
+    else:
+        emit_lines(["There is no instance; the first one: gnt-mesh instance add --help"], err=True)
 
 
 @instance.command(cls=MeshCommand)

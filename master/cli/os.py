@@ -31,9 +31,10 @@ def list_os(no_headers: bool, as_json: bool) -> None:
     if as_json:
         emit_json([os_shape(one) for one in infos])
         return
-    from master.cli.os_view import os_table
+    from master.cli.os_view import left_out, os_table
 
     show(os_table([one for one in infos if one.status == "valid"], headers=not no_headers))
+    emit_lines(left_out(infos), err=True)
 
 
 @os.command(cls=MeshCommand)
@@ -51,9 +52,12 @@ def diagnose(names: tuple[str, ...], as_json: bool) -> int:
             }
         )
     else:
-        from master.cli.os_view import diagnoses_view
+        from master.cli.os_view import NO_OS, diagnoses_view
 
-        show(diagnoses_view(found.diagnoses, found.problems, found.silent))
+        if found.diagnoses or found.problems or found.silent:
+            show(diagnoses_view(found.diagnoses, found.problems, found.silent))
+        else:
+            emit_lines([NO_OS], err=True)
     is_well = all(one.status == "valid" for one in found.diagnoses) and not found.problems
     return DONE if is_well else FAILED
 
@@ -67,9 +71,12 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         emit_json([os_shape(one) for one in infos])
         return
-    from master.cli.os_view import os_details
+    from master.cli.os_view import NO_OS, os_details
 
-    show(os_details(infos))
+    if infos:
+        show(os_details(infos))
+    else:
+        emit_lines([NO_OS], err=True)
 
 
 @os.command(cls=MeshCommand)

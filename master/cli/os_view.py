@@ -14,6 +14,8 @@ from protocol.os_messages import OsEnv, OsParameter
 STYLES = {"valid": "green", "partial": "yellow", "invalid": "bold red", "unknown": "bold red"}
 NODES_SHOWN_MAX = 12
 
+NO_OS = "No node has an OS definition. They are directories below os_search_path of each node, such as /srv/ganeti/os."
+
 
 def os_table(infos: Sequence[OsInfo], *, headers: bool) -> RenderableType:
     """Return one line per name that can be asked for."""
@@ -32,6 +34,16 @@ def os_details(infos: Sequence[OsInfo]) -> RenderableType:
     for info in infos:
         parts += [Text(), tables.facts(_facts(info))] if parts else [tables.facts(_facts(info))]
     return Group(*parts)
+
+
+def left_out(infos: Sequence[OsInfo]) -> list[str]:
+    """Return what a list of OSes that can be installed does not show, as one sentence; nothing if it shows all."""
+    others = [info.name for info in infos if info.status != "valid"]
+    if others:
+        return [
+            f"Not usable on every node: {', '.join(others[:5])}{', ...' * (len(others) > 5)}; see: gnt-mesh os diagnose"
+        ]
+    return [] if infos else [NO_OS]
 
 
 def diagnoses_view(
@@ -97,7 +109,7 @@ def _facts(info: OsInfo) -> list[tuple[str, Cell]]:
 
 
 def _parameter(parameter: OsParameter) -> str:
-    parts = [parameter.help or "(no help)"]
+    parts = [parameter.help.removesuffix(".") or "(no help)"]
     if parameter.type != "string":
         parts.append(parameter.type)
     if parameter.choices:

@@ -58,6 +58,11 @@ def plan(job: OsJob, definition: OsDefinition, confidential: Confidential, limit
     )
 
 
+def descriptors(job: OsJob) -> Descriptors:
+    """Return the descriptors that a job's script is told of."""
+    return Descriptors(size=SIZE_FD if job.action == "export" else None, progress=PROGRESS_FD)
+
+
 def _verify(job: OsJob, definition: OsDefinition, confidential: Confidential) -> Step:
     asked = replace(job, action="verify", instance=None, is_reinstall=False)
     step = _step(asked, definition, confidential, None)
@@ -80,8 +85,8 @@ def _runs(
 
 
 def _step(job: OsJob, definition: OsDefinition, confidential: Confidential, transfer: OsTransfer | None) -> Step:
-    offered = Descriptors(size=SIZE_FD if job.action == "export" else None, progress=PROGRESS_FD)
-    variables = os_env.environment(definition, job, confidential, transfer=transfer, descriptors=offered).variables
+    told = descriptors(job)
+    variables = os_env.environment(definition, job, confidential, transfer=transfer, descriptors=told).variables
     many = transfer is not None and len(job.transfers) > 1
     return Step(
         name=f"{job.action} of disk {transfer.disk}" if transfer and many else job.action,

@@ -39,12 +39,23 @@ def test_list_shows_what_can_be_asked_for_everywhere() -> None:
 
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["Name", "tiny+small", "tiny+large"]
+    assert result.stderr == "Not usable on every node: half; see: gnt-mesh os diagnose\n"
     assert bus.run("os", "list", "--no-headers").stdout.splitlines()[0].startswith("tiny+small")
     told = json.loads(bus.run("os", "list", "--json").stdout)
     assert [(one["name"], one["status"], one["full_names"]) for one in told] == [
         ("half", "partial", ["half"]),
         ("tiny", "valid", ["tiny+small", "tiny+large"]),
     ]
+
+
+@pytest.mark.parametrize("verb", ["list", "info", "diagnose"])
+def test_where_there_is_nothing_it_is_said_where_to_put_it(verb: str) -> None:
+    bus = FakeOperatorBus({"os.list": [OsInfos(infos=())], "os.diagnose": [OsDiagnoses(diagnoses=())]})
+
+    result = bus.run("os", verb)
+
+    assert (result.exit_code, result.stdout.strip()) == (0, "Name  API  Parameters  Nodes" if verb == "list" else "")
+    assert "below os_search_path of each node" in result.stderr
 
 
 def test_info_shows_all_that_is_declared() -> None:

@@ -132,7 +132,7 @@ def test_records_that_do_not_go_together_are_damage(old: str, new: str, reason: 
         ({"os": "ti ny"}, "OS name 'ti ny'"),
         ({"parameters": {"z": "1"}}, "OS tiny does not declare parameter z"),
         ({"parameters": {"a": "\t"}}, "OS parameter a: character 1 of its value"),
-        ({"disks": (DiskWanted(path="x"),)}, "path 'x' is not absolute"),
+        ({"disks": (DiskWanted(path="x"),)}, "disk: path 'x' is not absolute"),
         ({"disks": (DiskWanted(path="/x"), DiskWanted(path="/x"))}, "disk /x is named twice"),
         ({"nics": (NicWanted(mac="x"),)}, "MAC address 'x'"),
         ({"nics": (NicWanted(mac="aa:00:00:00:00:09"),) * 2}, "MAC address aa:00:00:00:00:09 is in use already"),
