@@ -37,7 +37,7 @@ from protocol.readiness import Pulse, Readiness
 
 RECALL_PAUSE_S = 0.5
 OWN_KEY = "agent.nk"
-SERVICE = "gnt-mesh-agent.service"
+SERVICE, HELPER = "gnt-mesh-agent.service", "gnt-mesh-helper.service"
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def join_main(words: list[str]) -> None:
         if is_served and arguments.no_start:
             sys.stdout.write(f"Start it: systemctl enable --now {services.TARGET}\n")
         elif is_served:
-            services.start(SERVICE, again=(SERVICE,))
+            services.start(SERVICE, again=(HELPER, SERVICE))
             sys.stdout.write(f"Its agent runs, now and after every boot ({services.TARGET})\n")
     except (Refused, Unavailable) as error:
         sys.stderr.write(f"gnt-mesh-agent: {error}\n")

@@ -26,6 +26,7 @@ FILES = (
 )
 DAEMONS = (
     ("gnt-mesh-master", "master", ((),), "the daemon that says what the nodes' files should be"),
+    ("gnt-mesh-helper", "node_agent.privileged", ((),), "does for the agent of a node what needs rights"),
     ("gnt-mesh-agent", "node_agent", ((), ("join",)), "the daemon that makes a node's files what they should be"),
 )
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from tests.support.nodes.cluster import AGENT, MASTER, NATS, Cluster
+from tests.support.nodes.cluster import AGENT, HELPER, MASTER, NATS, Cluster
 
 PATH = "/etc/ganeti/daemons"
 
 
-@pytest.mark.parametrize("unit", [NATS, MASTER, AGENT])
+@pytest.mark.parametrize("unit", [NATS, MASTER, AGENT, HELPER])
 def test_a_killed_daemon_is_back_by_itself_and_nobody_else_was_restarted(cluster: Cluster, unit: str) -> None:
-    node = cluster.others[1] if unit == AGENT else cluster.first
-    others = {other: node.show(other, "MainPID") for other in (NATS, MASTER, AGENT) if other != unit}
+    node = cluster.others[1] if unit in (AGENT, HELPER) else cluster.first
+    others = {other: node.show(other, "MainPID") for other in (NATS, MASTER, AGENT, HELPER) if other != unit}
     killed, since = node.main_pid(unit), node.cursor()
 
     node.run("kill", "-9", killed)
@@ -22,9 +22,9 @@ def test_a_killed_daemon_is_back_by_itself_and_nobody_else_was_restarted(cluster
     cluster.assert_same()
 
 
-@pytest.mark.parametrize("unit", [MASTER, AGENT])
+@pytest.mark.parametrize("unit", [MASTER, AGENT, HELPER])
 def test_a_hung_daemon_is_noticed_by_its_watchdog(cluster: Cluster, unit: str) -> None:
-    node = cluster.others[0] if unit == AGENT else cluster.first
+    node = cluster.first if unit == MASTER else cluster.others[0]
     hung, since = node.main_pid(unit), node.cursor()
 
     node.run("kill", "-STOP", hung)

@@ -2,17 +2,18 @@
 
 import re
 
-from tests.support.nodes.cluster import AGENT, MASTER, NATS, Cluster
+from tests.support.nodes.cluster import AGENT, HELPER, MASTER, NATS, Cluster
 from tests.support.nodes.kernel import run
 
 UNITS = "/usr/lib/systemd/system"
+ALL = {NATS, MASTER, AGENT, HELPER}
 
 
 def test_nothing_but_the_package_is_needed(cluster: Cluster) -> None:
     """No node has a way out of the lab; all files are as they were packed, and each command says what it is."""
     for node in cluster.nodes:
         assert node.said("dpkg", "--verify", "gnt-mesh") == ""
-        for command in ("gnt-mesh", "gnt-mesh-agent", "gnt-mesh-master"):
+        for command in ("gnt-mesh", "gnt-mesh-agent", "gnt-mesh-helper", "gnt-mesh-master"):
             assert f"usage: {command}" in node.said(command, "--help").lower()
             assert node.real(f"/usr/share/man/man8/{command}.8.gz").is_file()
     assert "node\n" in cluster.first.run(
@@ -24,8 +25,8 @@ def test_nothing_but_the_package_is_needed(cluster: Cluster) -> None:
 def test_one_package_and_one_target_serve_every_node(cluster: Cluster) -> None:
     """What runs where is decided by what `cluster init` and `join` have written there."""
     for node in cluster.nodes:
-        running = {unit for unit in (NATS, MASTER, AGENT) if node.show(unit, "ActiveState") == "active"}
-        assert running == ({NATS, MASTER, AGENT} if node is cluster.first else {AGENT})
+        running = {unit for unit in ALL if node.show(unit, "ActiveState") == "active"}
+        assert running == (ALL if node is cluster.first else {AGENT, HELPER})
         assert node.systemctl("is-enabled", "gnt-mesh.target") == "enabled"
         assert node.systemctl("is-active", "gnt-mesh.target") == "active"
 
@@ -38,10 +39,12 @@ def test_systemd_has_nothing_to_say_against_the_installed_units(cluster: Cluster
 
 
 def test_who_runs_as_whom(cluster: Cluster) -> None:
-    """Neither broker nor master is root, and the broker sees no key but its own."""
+    """Who talks to the network is not root, and sees no key but its own; root alone has no network."""
     first = cluster.first
-    users = {unit: first.said("ps", "-o", "user:32=", "-p", first.main_pid(unit)) for unit in (NATS, MASTER)}
-    assert users == {NATS: "gnt-mesh-nats", MASTER: "gnt-mesh-master"}
+    users = {unit: first.said("ps", "-o", "user:32=", "-p", first.main_pid(unit)) for unit in ALL}
+    assert users == {NATS: "gnt-mesh-nats", MASTER: "gnt-mesh-master", AGENT: "gnt-mesh-agent", HELPER: "root"}
+    inside = first.enter("nsenter", "-t", first.main_pid(HELPER), "-n", "--", "ip", "-brief", "link")
+    assert [line.split()[0] for line in run(*inside).stdout.splitlines()] == ["lo"]
     for path, mode, group in (
         ("keys/master.nk", 0o600, "root"),
         ("keys/ca.key", 0o600, "root"),
@@ -49,8 +52,9 @@ def test_who_runs_as_whom(cluster: Cluster) -> None:
     ):
         found = first.find(f"/etc/gnt-mesh/{path}")
         assert found is not None and (found.mode, found.owner, found.group) == (mode, "gnt-mesh-master", group)
-    ours = first.enter("nsenter", "-t", first.main_pid(NATS), "-m", "--", "ls", "/etc/gnt-mesh/keys")
-    assert run(*ours).stdout == ""
+    for unit in (NATS, AGENT):
+        inside = first.enter("nsenter", "-t", first.main_pid(unit), "-m", "--", "ls", "/etc/gnt-mesh/keys")
+        assert run(*inside).stdout == ""
 
 
 def test_files_have_content_mode_and_owner_on_every_node(cluster: Cluster) -> None:
@@ -77,7 +81,7 @@ def test_the_command_founds_no_second_cluster(cluster: Cluster) -> None:
 
 def test_the_exposure_of_what_runs(cluster: Cluster) -> None:
     """As systemd sees the units that it runs, with all that may have been added to them on this node."""
-    for unit, most in ((NATS, 1.5), (MASTER, 1.5)):
+    for unit, most in ((NATS, 1.5), (MASTER, 1.5), (AGENT, 1.5), (HELPER, 2.5)):
         told = cluster.first.run("systemd-analyze", "security", "--no-pager", unit).stdout
         found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", told)
         assert found is not None and float(found[1]) <= most, told

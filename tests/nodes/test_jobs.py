@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.support.nodes.cluster import AGENT, MASTER, NATS, Cluster
+from tests.support.nodes.cluster import AGENT, HELPER, MASTER, NATS, Cluster
 
 
 def test_a_job_goes_on_across_a_restart_of_everything(
@@ -12,9 +12,11 @@ def test_a_job_goes_on_across_a_restart_of_everything(
     node = cluster.others[0]
     job = a_job("i-restart")
 
-    for where, unit in ((node, AGENT), (cluster.first, NATS), (cluster.first, MASTER), (cluster.first, AGENT)):
+    for where, unit in ((node, AGENT), (node, HELPER), (cluster.first, NATS), (cluster.first, MASTER)):
         where.systemctl("restart", unit)
+    node.systemctl("restart", "gnt-mesh.target")
     assert cluster.json("job", "info", job)["status"] == "running"
+    assert node.systemctl("is-active", f"gnt-mesh-os@{job}.service") == "active"
     let_go()
     cluster.said("job", "watch", job, "--timeout", "60")
 

@@ -69,7 +69,7 @@ def test_removal_leaves_all_data_and_who_installs_again_goes_on(cluster: Cluster
     assert not node.real("/usr/lib/gnt-mesh").exists()
     assert node.run("systemctl", "is-active", AGENT, check=False).stdout.strip() in ("inactive", "failed", "unknown")
     assert {path: node.find(path) for path in kept} == kept
-    assert node.real("/var/lib/gnt-mesh/agent/ledger.json").is_file()
+    assert node.real("/var/lib/gnt-mesh/helper/ledger.json").is_file()
     assert node.find(f"{PATH}-removed") == cluster.first.find(f"{PATH}-removed")
 
     cluster.first.write(f"{PATH}-removed", "while it was removed\n")

@@ -14,6 +14,7 @@ PACKAGES = "/mnt/packages"
 """Where nodes see the directory of the package."""
 
 NATS, MASTER, AGENT = "gnt-mesh-nats.service", "gnt-mesh-master.service", "gnt-mesh-agent.service"
+HELPER = "gnt-mesh-helper.service"
 
 
 class Cluster:
@@ -77,7 +78,7 @@ class Cluster:
         return {node.name: node.find(path) for node in self.nodes}
 
     def logs(self) -> str:
-        return "\n".join(f"--- {node.name}\n{node.log(NATS, MASTER, AGENT)}" for node in self.nodes)
+        return "\n".join(f"--- {node.name}\n{node.log(NATS, MASTER, AGENT, HELPER)}" for node in self.nodes)
 
 
 def _is_in(scope: str, node: dict[str, Any]) -> bool:
