@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 from tests.support.mesh import RunningMesh, running_mesh
 
 REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+SAID = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("    nats ")]
 
 Nats = Callable[..., str]
 
@@ -60,6 +63,19 @@ def nats(mesh: RunningMesh) -> Nats:
         return done.stdout + done.stderr
 
     return run
+
+
+@pytest.mark.parametrize("line", SAID)
+def test_the_readme_says_what_works(nats: Nats, line: str) -> None:
+    _, *words = shlex.split(line)
+    if words[0] == "sub":
+        words += ["--count", "1"]
+
+    assert nats(*words).strip()
+
+
+def test_the_readme_names_every_kind_of_look() -> None:
+    assert {line.split()[1] for line in SAID} == {"stream", "micro", "sub", "req"}
 
 
 def test_streams_are_few_and_well_named(nats: Nats) -> None:
