@@ -52,7 +52,8 @@ T = TypeVar("T")
 NOTHING: Mapping[ManagedPath, Collection[ManagedPath]] = MappingProxyType({})
 
 WITHDRAWN_MAX = 1000
-"""How many withdrawn files are remembered; a node that was off for longer still removes them, keeping a backup."""
+"""How many withdrawn files are remembered, or as many as the last command withdrew; a node that was off for longer
+still removes them, keeping a backup."""
 
 
 def add_node(config: ClusterConfig, request: NodeAdd, *, uuid: str, now: float) -> ClusterConfig:
@@ -206,7 +207,8 @@ def remove_file(
     ]
     files = [other for other in config.cluster.ancillary_files if other.path != path]
     kept = [other for other in config.cluster.withdrawn_files if other.path not in gone]
-    return _with_files(config, files, [*kept, *withdrawn], now)
+    too_many = max(len(kept) + len(withdrawn) - WITHDRAWN_MAX, 0)
+    return _with_files(config, files, [*kept[too_many:], *withdrawn], now)
 
 
 def _check_flags(config: ClusterConfig, request: NodeModify, node: Node) -> None:
@@ -272,8 +274,7 @@ def _with_files(
     config: ClusterConfig, files: list[AncillaryFile], withdrawn: list[WithdrawnFile], now: float
 ) -> ClusterConfig:
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    kept = tuple(withdrawn[-WITHDRAWN_MAX:])
-    return with_cluster(config, replace(config.cluster, ancillary_files=ordered, withdrawn_files=kept), now)
+    return with_cluster(config, replace(config.cluster, ancillary_files=ordered, withdrawn_files=tuple(withdrawn)), now)
 
 
 def _not_withdrawn(config: ClusterConfig, path: ManagedPath) -> list[WithdrawnFile]:

@@ -52,7 +52,7 @@ class Requests:
                 await send(self._client, subject, payload, headers=headers, reply=reply)
                 outcome = await answer
         except TimeoutError:
-            raise NoAnswer(f"{subject}: no answer within {timeout_s:g} s") from None
+            raise NoAnswer(f"{subject}: no answer within {timeout_s:.3g} s") from None
         finally:
             del self._open[reply]
         if isinstance(outcome, Unavailable):

@@ -416,6 +416,19 @@ def test_a_removed_file_is_remembered_until_it_is_added_again(purge: bool) -> No
     assert add_file(removed).cluster.withdrawn_files == ()
 
 
+def test_what_is_withdrawn_together_is_remembered_together() -> None:
+    """A pattern may select more than are remembered otherwise; what was forgotten would not be purged."""
+    pattern = ManagedPath("/etc/many/*")
+    paths = [ManagedPath(f"/etc/many/{number:05}") for number in range(operations.WITHDRAWN_MAX + 5)]
+    config = a_config(files=[a_file(pattern)], withdrawn=[WithdrawnFile(path=ManagedPath("/etc/old"), scope=ALL)])
+
+    after = operations.remove_file(
+        config, FileRemove(path=pattern, purge=True), selected={pattern: paths}, generation=7, now=1.0
+    )
+
+    assert set(paths) <= {file.path for file in after.cluster.withdrawn_files if file.purge}
+
+
 def test_only_the_newest_withdrawals_are_remembered() -> None:
     paths = [ManagedPath(f"/etc/{number:05}") for number in range(operations.WITHDRAWN_MAX + 1)]
     old = [WithdrawnFile(path=path, scope=ALL) for path in paths[:-1]]
