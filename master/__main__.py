@@ -17,6 +17,7 @@ from master.core.ancillary import Surroundings
 from master.daemon import MasterDaemon
 from master.hypervisor_plugins import all_hypervisors
 from master.managed_files import ManagedFiles
+from master.own_keys import OwnKeys
 from master.settings import MASTER_SETTINGS, MasterSettings, master_settings
 from master.source_watch import SourceWatch
 from master.sources import Sources
@@ -27,7 +28,6 @@ from protocol.names import ManagedPath
 from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
 from protocol.readiness import Readiness
-from protocol.sealing.signatures import Signer
 
 CONFIGURATION_ERROR = 78
 """sysexits' EX_CONFIG: to start again does not help."""
@@ -98,12 +98,13 @@ async def run(settings: MasterSettings, telling: Readiness, stop: asyncio.Event,
     )
     managed = ManagedFiles(surroundings, sources, SourceWatch(settings, sources))
     daemon = MasterDaemon(settings, config, store, managed)
+    daemon.crypto.restart = reload.set
     bus = NatsMasterBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
         identity.read_seed(settings.system_seed_file),
         daemon.hear,
-        signer=Signer(identity.read_seed(settings.signing_seed_file)),
+        signer=OwnKeys(settings).signer(),
         version=version("gnt-mesh"),
     )
     working = (_connect_and_run(daemon, bus, telling), telling.feed_watchdog((daemon.pulse,)))

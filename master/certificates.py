@@ -24,9 +24,9 @@ from protocol.errors import Refused
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 825
 RENEWED_BEFORE_DAYS: Final = 30
+"""A server's certificate that expires sooner is made anew when the server is set up."""
 SERVER_MODE: Final = 0o640
 """The server may be another user than who renews its certificate: its group then reads the file."""
-"""A server's certificate that expires sooner is made anew when the server is set up."""
 
 FORMER_KEPT: Final = 4
 """Who was not told of so many renewals of the authority can still come back."""
@@ -71,6 +71,12 @@ def ensure_authority(pair: Pair, cluster_name: str) -> None:
         fits = own is not None and _is_of(own, key)
         chain = [own if own and fits else _authority_certificate(name, key, name, key, AUTHORITY_DAYS)]
         _write_secret(pair.key, key, chain)
+    show_authority(pair)
+
+
+def show_authority(pair: Pair) -> None:
+    """Have everybody here believe the authority of now, and nobody else. The servers have to be vouched for by it."""
+    _, chain = _read_secret(pair.key)
     text = chain[0].public_bytes(serialization.Encoding.PEM)
     if not pair.certificate.exists() or (_read(pair.certificate), pair.certificate.read_bytes()) != (chain[0], text):
         durable.write_file(pair.certificate, text, mode=0o644)
@@ -80,6 +86,7 @@ def renew_authority(pair: Pair) -> None:
     """Give the cluster another authority, for which the one before vouches: whoever knows only that believes it too.
 
     That way it stays for those who have not been told of the new one: for as long as the certificates before are good.
+    Nobody is shown the new one before its servers are vouched for by it.
     """
     former, chain = _read_secret(pair.key)
     name, now = chain[0].subject, datetime.datetime.now(datetime.UTC)
@@ -91,7 +98,6 @@ def renew_authority(pair: Pair) -> None:
     roots = [c for c in chain if _is_root(c)]
     kept = [[c for c in group if c.not_valid_after_utc > now][:FORMER_KEPT] for group in (bridges, roots)]
     _write_secret(pair.key, key, [own, *kept[0], *kept[1]])
-    durable.write_file(pair.certificate, own.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def ensure_server(path: Path, authority: Pair, names: Sequence[str], *, days: int = SERVER_DAYS) -> None:
@@ -139,7 +145,8 @@ def _authority_certificate(
     )
     return (
         _builder(name, issuer, key.public_key(), days)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Go, and so the `nats` command, counts what former authorities vouch for, though all have one name.
+        .add_extension(x509.BasicConstraints(ca=True, path_length=FORMER_KEPT), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(_key_id_of(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)

@@ -16,6 +16,7 @@ import structlog
 
 from master.core.cluster import ClusterConfig, Node
 from master.core.fleet import Fleet
+from master.crypto_renewal import CryptoRenewal
 from master.desired import Desired
 from master.file_hooks import FileHooks
 from master.ganeti_watch import GanetiWatch
@@ -78,6 +79,7 @@ class MasterDaemon:
         )
         self.reinstalls = Reinstalls(self.desired, self.jobs, self.progress)
         self.file_hooks = FileHooks(settings, self.desired)
+        self.crypto = CryptoRenewal(settings, self.desired, self.jobs, fleet=self.fleet, progress=self.progress)
         self.refusals = Refusals()
         self.pulse = Pulse("the master's beat", patience_s=PULSE_PATIENCE_S + 2 * settings.beat_interval_s)
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
@@ -128,6 +130,7 @@ class MasterDaemon:
             tasks.create_task(self.os_reports.run(bus))
             tasks.create_task(self.jobs.run(bus))
             tasks.create_task(self.reinstalls.run())
+            tasks.create_task(self.crypto.run(bus))
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))
             while True:
@@ -212,8 +215,9 @@ class MasterDaemon:
             self.progress.note()
 
     def _take_leave(self, public_key: str) -> None:
+        """A node that is taking up another key leaves with the one before; it has come with the other."""
         for member in self.desired.config.nodes.values():
-            if member.public_key == public_key:
+            if member.public_key == public_key and not member.next_public_key:
                 log.info("node_left", node=member.name)
                 self.fleet.leave(member.name)
                 self.progress.note()

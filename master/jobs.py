@@ -117,6 +117,12 @@ class Jobs:
                 log.info("job_cancel_asked", job=job, node=record.job.node)
         return self.info(record.job.id)
 
+    async def sign_again(self) -> None:
+        """Post every board once more, as it is, because the key to sign with is another one."""
+        for node in self._desired.config.sorted_nodes():
+            if found := await self._on_bus(node.name):
+                await self._bus.post_board(self._posted.get(node.name, found))
+
     def info(self, job: str) -> JobInfo:
         """Return one job; Refused if there is none of that id."""
         record = job_queue.known(self.records, job)

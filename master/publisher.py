@@ -129,6 +129,13 @@ class Publisher:
         await self._bus.assign(replace(assignment_of(config, replace(node, serial_no=serial)), scopes=()))
         await self.ring_node(config, replace(node, serial_no=serial))
 
+    async def sign_again(self, config: ClusterConfig, manifests: Manifests) -> None:
+        """Store once more what is signed, because the key to sign with is another one."""
+        for manifest in manifests.values():
+            await self._publish(manifest, [])
+        for node in config.sorted_nodes():
+            await self._bus.assign(self._with_keys(assignment_of(config, node), node))
+
     async def unassign(self, name: NodeName) -> None:
         await self._bus.unassign(name)
 

@@ -16,11 +16,12 @@ from master.core import key_operations
 from master.desired import Desired
 from protocol.bus import MasterBus
 from protocol.change_messages import ChangeRequest
-from protocol.errors import DecodeError, Unavailable
+from protocol.errors import DecodeError, NoAnswer, Unavailable
 from protocol.key_messages import KeyTold, MakeKey, UseKey
 from protocol.names import NodeName
 
-ANSWER_S: Final = 3.0
+ANSWERS_S: Final = (1.5, 3.0, 4.5)
+"""A node that changes its connection may lose a question, and may be asked each of these again."""
 COME_BACK_S: Final = 10.0
 ASK_AGAIN_S: Final = 0.1
 
@@ -41,9 +42,7 @@ class Renewal:
         """Return the nodes that have a new key, and those that have not, with the reason."""
         async with self._lock:
             failed: dict[NodeName, str] = {}
-            nodes = list(names)
-            await self._finish_former(nodes, request)
-            made = await self._each(nodes, self._make, failed)
+            made = await self._each(names, self._make, failed)
             await self._desired.change(
                 lambda config, now: key_operations.add_keys(config, made, now=now),
                 request,
@@ -56,7 +55,7 @@ class Renewal:
             log.info("keys_renewed", nodes=len(used), failed=len(failed))
             return list(used), failed
 
-    async def _finish_former(self, nodes: Iterable[NodeName], request: ChangeRequest) -> None:
+    async def finish_former(self, nodes: Iterable[NodeName], request: ChangeRequest) -> None:
         """A node that has come back with its new key after we had given up must not lose it."""
         waiting = [node for node in nodes if self._desired.config.node(node).next_public_key]
         if waiting:
@@ -87,16 +86,22 @@ class Renewal:
         return keys
 
     async def _make(self, node: NodeName) -> str:
-        told = await self._bus().ask_node(node, "make-key", MakeKey(), KeyTold, timeout_s=ANSWER_S)
-        return told.public_key
+        return await self._ask(node, "make-key", MakeKey())
 
     async def _tell(self, node: NodeName) -> str:
-        told = await self._bus().ask_node(node, "tell-key", KeyTold(), KeyTold, timeout_s=ANSWER_S)
-        return told.public_key
+        return await self._ask(node, "tell-key", KeyTold())
+
+    async def _ask(self, node: NodeName, verb: str, question: object) -> str:
+        for timeout_s in ANSWERS_S[:-1]:
+            try:
+                return (await self._bus().ask_node(node, verb, question, KeyTold, timeout_s=timeout_s)).public_key
+            except NoAnswer:
+                continue
+        return (await self._bus().ask_node(node, verb, question, KeyTold, timeout_s=ANSWERS_S[-1])).public_key
 
     async def _use(self, node: NodeName, key: str) -> str:
         """Return when the broker has seen the node come back with its new key."""
-        await self._bus().ask_node(node, "use-key", UseKey(public_key=key), KeyTold, timeout_s=ANSWER_S)
+        await self._ask(node, "use-key", UseKey(public_key=key))
         deadline_s = time.monotonic() + COME_BACK_S
         while not await self._bus().is_connected(key):
             if time.monotonic() > deadline_s:

@@ -28,6 +28,12 @@ class MasterSettings:
     """What nodes act on is signed with this key, which opens nothing by itself."""
     broker_nodes_file: Path
     """The part of the broker's configuration that the master writes: one user per node."""
+    admin_seed_file: Path = Path("/etc/gnt-mesh/keys/admin.nk")
+    """The administrator's, with which the plain `nats` command sees everything."""
+    authority_key_file: Path = Path("/etc/gnt-mesh/keys/ca.key")
+    """The authority's key and certificate: whoever has this can be the cluster's server."""
+    broker_certificate_file: Path = Path("/etc/gnt-mesh/broker/live/tls.pem")
+    """The broker's key and certificate, which it reads again whenever it is asked to reload."""
     join_seed_file: Path = Path("/etc/gnt-mesh/join.nk")
     """With this key, which is in every join token, a node that is not in yet may ask to be let in."""
     server_for_nodes: str = ""

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from node_agent.privileged.client import Client
 from node_agent.privileged.remote_disk import RemoteDisk
 from node_agent.privileged.remote_jobs import RemoteJobs
 from node_agent.privileged.word import SignedWord
+from node_agent.renewing import Keeping
 from node_agent.settings import AGENT_SETTINGS, AgentSettings, agent_settings
 from protocol import durable, identity, settings_file
 from protocol.access_messages import JoinReply, JoinRequest
@@ -162,7 +163,7 @@ async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, 
         ),
     )
     os_service = OsService(hands.disk, unsealing(settings))
-    daemon = AgentDaemon(settings, agent, hands.disk, os_service, hands.jobs, telling, hands.keep_seed)
+    daemon = AgentDaemon(settings, agent, hands.disk, os_service, hands.jobs, telling, hands.keeping)
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -195,7 +196,7 @@ class _Hands:
     jobs: Jobs
     word: SignedWord
     pulses: tuple[Pulse, ...] = ()
-    keep_seed: Callable[[str], Awaitable[None]] | None = None
+    keeping: Keeping | None = None
 
 
 def _hands(settings: AgentSettings) -> _Hands:
@@ -203,7 +204,7 @@ def _hands(settings: AgentSettings) -> _Hands:
     if settings.is_split:
         client = Client(settings.helper_socket, word)
         disk = RemoteDisk(client)
-        return _Hands(disk, RemoteJobs(client, word), word, keep_seed=disk.keep_seed)
+        return _Hands(disk, RemoteJobs(client, word), word, keeping=Keeping(disk.keep_seed, disk.keep_trust))
     keeper = job_keeper(settings, settings.state_dir / "jobs")
     return _Hands(local_disk(settings, Ledger(settings.state_dir), settings.state_dir), keeper, word, (keeper.pulse,))
 

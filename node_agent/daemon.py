@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import assert_never
 
 import structlog
@@ -20,7 +20,7 @@ from node_agent.disk import Disk
 from node_agent.job_keeper import Jobs
 from node_agent.os_service import OsService
 from node_agent.presence import Presence
-from node_agent.renewing import Renewing
+from node_agent.renewing import Keeping, Renewing
 from node_agent.settings import AgentSettings
 from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
@@ -47,7 +47,7 @@ class AgentDaemon:
         os_service: OsService,
         jobs: Jobs,
         readiness: Readiness | None = None,
-        keep_seed: Callable[[str], Awaitable[None]] | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._settings = settings
         self.pulse = Pulse("the agent's loop")
@@ -56,7 +56,7 @@ class AgentDaemon:
         self._agent = agent
         self._disk = disk
         self._verifying = Verifying(settings.node, disk)
-        self._keep_seed = keep_seed
+        self._keeping = keeping or Keeping()
         self._os_service = os_service
         self._os_look_due = asyncio.Event()
         self._jobs = jobs
@@ -91,7 +91,7 @@ class AgentDaemon:
     async def run(self, bus: AgentBus) -> None:
         """Carry events and effects until cancelled."""
         self._bus = bus
-        renewing = Renewing(self._settings.seed_file, bus, self._keep_seed)
+        renewing = Renewing(self._settings, bus, self._keeping)
         served = (self._verifying, self._os_service, self._jobs, renewing)
         await bus.serve({verb: handler for each in served for verb, handler in each.handlers().items()})
         async with asyncio.TaskGroup() as self._tasks:

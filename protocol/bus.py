@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeVar
 
 from protocol.job_messages import JobBoard, JobReport
-from protocol.key_messages import KeyInfo
+from protocol.key_messages import KeyInfo, Trust
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -183,7 +183,16 @@ class AgentBus(Protocol):
         """Say output of a job aloud, as text, for people who listen. Nobody acts on it."""
 
     async def use_seed(self, seed: str) -> None:
-        """Connect anew with another key; what was heard of meanwhile is lost, as after any loss of the connection."""
+        """Connect anew with this key, and with whom the settings' file trusts now; then leave the connection before."""
+
+    def open_trust(self, word: bytes) -> Trust:
+        """Return whom the master names in a TakeTrust; DecodeError if it is not the master who does."""
+
+    async def check_authorities(self, authorities: str) -> None:
+        """Return if these, PEM, vouch for the server; Unavailable if not, Refused if they are older than ours."""
+
+    def use_master_keys(self, public_keys: Collection[str]) -> None:
+        """From now on believe who signs with one of these, and nobody else."""
 
     async def close(self) -> None: ...
 
@@ -254,11 +263,17 @@ class MasterBus(Protocol):
     async def certificates(self) -> tuple[KeyInfo, ...]:
         """Return the certificate that the server shows, and those of the authorities that are trusted."""
 
+    def forget_former(self) -> None:
+        """Nobody needs to be told any more how our signing key came to be the master's."""
+
     async def is_connected(self, public_key: str) -> bool:
         """Return whether somebody is connected with this key now: the server's word, nobody else's."""
 
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]], guard: Guard = unguarded) -> None:
         """Answer operators: per verb the request type and its handler. Every request passes the guard."""
+
+    def signed_trust(self, node: NodeName, trust: Trust) -> bytes:
+        """Return what a node is to be told in a TakeTrust."""
 
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float

@@ -24,7 +24,13 @@ from protocol.names import (
 REASON_CHARS_MAX = 400
 ERRORS_MAX = 50
 SIGNATURE_BYTES = 64
+SUCCESSION_MAX = 8
 ANSWER_KEY_BYTES = 32
+
+
+def _check_signature(signature: bytes) -> None:
+    if len(signature) != SIGNATURE_BYTES:
+        raise ValueError(f"signature of {len(signature)} bytes, an Ed25519 one has {SIGNATURE_BYTES}")
 
 
 def _check_version(epoch: int, generation: int) -> None:
@@ -312,6 +318,21 @@ class BlobWanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Succession:
+    """One signing key's word that another one speaks for the master from now on."""
+
+    signer: str
+    former: str
+    signature: bytes
+    """The former's, over the signer (`protocol.sealing.signatures`)."""
+
+    def __post_init__(self) -> None:
+        public_key(self.signer)
+        public_key(self.former)
+        _check_signature(self.signature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
     """A message with its sender's signature. `body` is the encoded message, which nobody should believe without it."""
 
@@ -320,11 +341,14 @@ class Signed:
     signature: bytes
     """Ed25519, over the subject and the body (`protocol.sealing.signatures`)."""
     body: bytes
+    succession: tuple[Succession, ...] = ()
+    """How the signer came to speak for the master, oldest first: for those who know a key before it."""
 
     def __post_init__(self) -> None:
         public_key(self.signer)
-        if len(self.signature) != SIGNATURE_BYTES:
-            raise ValueError(f"signature of {len(self.signature)} bytes, an Ed25519 one has {SIGNATURE_BYTES}")
+        _check_signature(self.signature)
+        if len(self.succession) > SUCCESSION_MAX:
+            raise ValueError(f"a succession of {len(self.succession)} keys, limit {SUCCESSION_MAX}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

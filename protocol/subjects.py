@@ -21,6 +21,9 @@ DIRECT_GET: Final = "$JS.API.DIRECT.GET"
 JOBS: Final = "jobs"
 """The last token of the subject on which a node speaks of its jobs."""
 
+TAKE_TRUST: Final = "take-trust"
+"""The last token of the subject on which the master tells a node whom to believe."""
+
 _SAFE = re.compile(rb"[A-Za-z0-9_/-]")
 
 

@@ -1,15 +1,16 @@
-"""Every key and certificate with its age, and new ones for the nodes."""
+"""Every key and certificate with its age, and new ones."""
 
-from pathlib import Path
+import asyncio
 
 from master.daemon import MasterDaemon
-from master.renewal import Renewal
+from master.own_keys import PARTS, SIGNING, OwnKeys
 from protocol import identity
 from protocol.bus import Handler
 from protocol.errors import Refused
-from protocol.key_messages import KeyInfo, KeyInfos, NotRenewed, RenewCrypto, Renewed
-from protocol.names import NodeName
+from protocol.key_messages import KeyInfo, KeyInfos, RenewalQuery, RenewCrypto, Renewed
 from protocol.operator_messages import Nothing
+
+PATIENCE_S_MAX = 5.0
 
 
 class KeyVerbs:
@@ -18,26 +19,31 @@ class KeyVerbs:
     def __init__(self, daemon: MasterDaemon) -> None:
         self._daemon = daemon
         self._desired = daemon.desired
-        self._renewal = Renewal(daemon.desired, lambda: daemon.bus)
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
-        return {"keys.list": (Nothing, self.list_all), "keys.renew": (RenewCrypto, self.renew)}
+        return {
+            "keys.list": (Nothing, self.list_all),
+            "keys.renew": (RenewCrypto, self.renew),
+            "keys.follow": (RenewalQuery, self.follow),
+        }
 
     async def list_all(self, request: Nothing) -> KeyInfos:
-        config, settings = self._desired.config, self._daemon.settings
-        own = {
-            "master": settings.seed_file,
-            "system": settings.system_seed_file,
-            "signing": settings.signing_seed_file,
-            "join": settings.join_seed_file,
-        }
+        config, untold = self._desired.config, self._daemon.crypto.untold
         nodes = tuple(
             KeyInfo(
                 what="node",
                 name=node.name,
                 fingerprint=node.public_key,
                 made=node.key_time or node.ctime,
-                remark="a new one is being taken up" if node.next_public_key else "",
+                remark="; ".join(
+                    filter(
+                        None,
+                        (
+                            "a new one is being taken up" if node.next_public_key else "",
+                            "has not taken up the new authority and signing key" if node.name in untold else "",
+                        ),
+                    )
+                ),
             )
             for node in config.sorted_nodes()
             if node.public_key
@@ -46,24 +52,25 @@ class KeyVerbs:
             KeyInfo(what="access", name=one.name, fingerprint=one.public_key, made=one.ctime, remark=one.role)
             for one in config.cluster.access
         )
-        cluster = tuple(_own_key(name, path) for name, path in own.items())
+        cluster = await asyncio.to_thread(_own_keys, OwnKeys(self._daemon.settings))
         return KeyInfos(keys=(*await self._daemon.bus.certificates(), *cluster, *access, *nodes))
 
     async def renew(self, request: RenewCrypto) -> Renewed:
         if request.dry_run:
             raise Refused("renew-crypto has no dry run: what it does is to ask the nodes")
-        config = self._desired.config
-        wanted = [config.node(name) for name in request.nodes] or config.sorted_nodes()
-        with_key = [node.name for node in wanted if node.public_key]
-        renewed, failed = await self._renewal.renew(with_key, request)
-        without: dict[NodeName, str] = {node.name: "has no key yet" for node in wanted if not node.public_key}
-        return Renewed(
-            done=tuple(f"Node {node} has a new key; its old one is void." for node in renewed),
-            failed=tuple(NotRenewed(node=node, reason=why) for node, why in sorted((failed | without).items())),
-        )
+        return await self._daemon.crypto.begin(request)
+
+    async def follow(self, request: RenewalQuery) -> Renewed:
+        return await self._daemon.crypto.follow(request.run, min(max(request.patience_s, 0.0), PATIENCE_S_MAX))
 
 
-def _own_key(name: str, path: Path) -> KeyInfo:
+def _own_keys(own: OwnKeys) -> tuple[KeyInfo, ...]:
+    """Return the master's own keys. Certificates are shown as the server shows them."""
+    return tuple(_own_key(own, name) for name in (*PARTS["master"], SIGNING))
+
+
+def _own_key(own: OwnKeys, name: str) -> KeyInfo:
+    path = own.seed(name)
     try:
         key, made = identity.read_public_key(path), path.stat().st_mtime
     except (Refused, OSError) as error:

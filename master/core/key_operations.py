@@ -28,6 +28,12 @@ def settle_keys(config: ClusterConfig, keys: Mapping[NodeName, str], *, now: flo
     return _changed(config, settled, now)
 
 
+def void_tokens(config: ClusterConfig, *, now: float) -> ClusterConfig:
+    """Join tokens that nobody has used are void: they name keys of the cluster that are about to be."""
+    unused = [node.name for node in config.nodes.values() if node.join and not node.join.used_by]
+    return _changed(config, {name: {"join": None} for name in unused}, now)
+
+
 def _changed(config: ClusterConfig, fields: Mapping[NodeName, Mapping[str, object]], now: float) -> ClusterConfig:
     """The nodes' serials stay: no assignment changes, and no node has to look."""
     if not fields:

@@ -28,8 +28,11 @@ NODES_MAX: Final = 200
 POOL_SIZE_DEFAULT: Final = 1
 CLUSTER_NAME_DEFAULT: Final = "mesh"
 
-_NEW_KEYS: Final = frozenset({"ca_file", "master_keys_file", "signing_seed_file"})
-"""Settings that a mesh made before there was TLS, or signatures, does not have."""
+_NEW_KEYS: Final = frozenset(
+    {"ca_file", "master_keys_file", "signing_seed_file"}
+    | {"admin_seed_file", "authority_key_file", "broker_certificate_file"}
+)
+"""Settings that a mesh made before there was TLS, signatures or renewals does not have."""
 
 _SERVER_LINE = re.compile(r"(?m)^server\s*=.*$")
 

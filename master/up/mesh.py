@@ -132,7 +132,8 @@ async def _bring_up(mesh: Mesh, to_add: tuple[NodeName, ...], supervisor: Superv
     await supervisor.start(broker_program(mesh)).until_ready()
     await supervisor.start(master_program(mesh)).until_ready()
     endpoint = Endpoint(mesh.marker.url, mesh.layout.authority)
-    bus = NatsOperatorBus(endpoint, identity.read_seed(mesh.layout.seed("admin")), name="gnt-mesh-up")
+    admin = mesh.layout.seed("admin")
+    bus = NatsOperatorBus(endpoint, lambda: identity.read_seed(admin), name="gnt-mesh-up")  # it may be renewed
     try:
         await _connect(bus)
         home = LocalHome(mesh, supervisor)

@@ -97,7 +97,7 @@ async def run(
     authority = Authority(settings.node, memory, keyring)
     jobs = job_keeper(settings, state_dir / "jobs", _unit_runners() if has_units else None)
     job_line = JobLine(settings.node, lambda: identity.read_public_keys(settings.master_keys_file), state_dir)
-    operations = Operations(disk, ledger, authority, jobs, job_line, swept=swept, seed_file=settings.seed_file)
+    operations = Operations(disk, ledger, authority, jobs, job_line, swept=swept, settings=settings)
     structlog.get_logger().info("helper_started", node=settings.node, managed=len(memory.known), swept=swept)
     server = Server(operations.answer, (_uid_of(settings.agent_user), os.geteuid()))
     working = (server.run(listening), jobs.run(job_line), disk.run(), telling.feed_watchdog((jobs.pulse,)))

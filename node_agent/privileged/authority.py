@@ -7,7 +7,7 @@ uses.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ from node_agent.core.reconcile import (
 )
 from node_agent.privileged.messages import ASSIGNMENT, Put
 from protocol.errors import Refused
+from protocol.key_messages import Trust
 from protocol.names import ManagedPath, NodeName, ScopeName
 from protocol.sealing import envelopes
 from protocol.sealing.keyring import Keyring
@@ -74,6 +75,14 @@ class Authority:
         if self._take_manifest(ScopeName(name), data, encoded):
             self._unheeded.discard(name)
         return None
+
+    def open_trust(self, word: bytes) -> Trust:
+        """Return whom the master names; DecodeError if it is not the master who does."""
+        return envelopes.open_trust(word, self._node, self._keyring.trusted)
+
+    def use_master_keys(self, public_keys: Collection[str]) -> None:
+        """From now on believe who signs with one of these, and nobody else."""
+        self._keyring.trusted = public_keys
 
     def decide(
         self, puts: Iterable[Put], removals: Iterable[ManagedPath], found: Mapping[ManagedPath, Found]

@@ -106,6 +106,12 @@ class KeepSeed(Message):
     seed: str
 
 
+class KeepTrust(Message):
+    """Believe whom the master names, from now on: its word as it was signed."""
+
+    word: bytes
+
+
 class Jobs(Message):
     """Carry boards, reports and output between the bus and the jobs of this node, until one side ends."""
 
@@ -140,6 +146,7 @@ Asked = (
     | ReportOs
     | DefineOs
     | KeepSeed
+    | KeepTrust
     | Jobs
     | Look
     | Board

@@ -7,11 +7,11 @@ hands as in an agent that does all of it itself.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection, Mapping
-from pathlib import Path
 from typing import Final, assert_never
 
 import structlog
 
+from node_agent import trust_files
 from node_agent.core.reconcile import Found
 from node_agent.disk import LocalDisk
 from node_agent.job_keeper import JobKeeper
@@ -20,6 +20,7 @@ from node_agent.privileged import messages as m
 from node_agent.privileged.authority import Authority
 from node_agent.privileged.frames import Line
 from node_agent.privileged.job_line import JobLine
+from node_agent.settings import AgentSettings
 from protocol import codec, durable, identity
 from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobLogWanted
@@ -45,7 +46,7 @@ class Operations:
         job_line: JobLine,
         *,
         swept: int,
-        seed_file: Path,
+        settings: AgentSettings,
     ) -> None:
         self._disk = disk
         self._ledger = ledger
@@ -54,7 +55,7 @@ class Operations:
         self._jobs = jobs
         self._job_line = job_line
         self._swept = swept
-        self._seed_file = seed_file
+        self._settings = settings
         self._changing = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -83,6 +84,9 @@ class Operations:
                 await line.send(m.Encoded(data=codec.encode(definition) if definition else b""))
             case m.KeepSeed(seed=seed):
                 await self._keep_seed(seed)
+                await line.send(m.Done())
+            case m.KeepTrust(word=word):
+                await self._keep_trust(word)
                 await line.send(m.Done())
             case m.Jobs():
                 await self._job_line.carry(line, self._jobs.look)
@@ -209,10 +213,16 @@ class Operations:
     async def _keep_seed(self, seed: str) -> None:
         key = identity.checked_seed(seed)
         try:
-            await asyncio.to_thread(durable.write_file, self._seed_file, f"{seed}\n".encode())
+            await asyncio.to_thread(durable.write_file, self._settings.seed_file, f"{seed}\n".encode())
         except OSError as error:
-            raise Unavailable(f"{self._seed_file}: {error.strerror}") from error
+            raise Unavailable(f"{self._settings.seed_file}: {error.strerror}") from error
         log.info("key_kept", public_key=key)
+
+    async def _keep_trust(self, word: bytes) -> None:
+        trust = self._authority.open_trust(word)
+        await asyncio.to_thread(trust_files.keep, self._settings, trust)
+        self._authority.use_master_keys(frozenset(trust.master_keys))
+        log.info("trust_kept", master_keys=list(trust.master_keys))
 
 
 class _Contents:

@@ -154,6 +154,10 @@ class RemoteDisk:
         """Have the node's new key kept where the old one was."""
         await self._client.ask(m.KeepSeed(seed=seed), m.Done)
 
+    async def keep_trust(self, word: bytes) -> None:
+        """Have it kept whom to believe, on the master's word."""
+        await self._client.ask(m.KeepTrust(word=word), m.Done)
+
 
 async def _send_content(line: "Line[m.Answered]", write: Write, fetch: Fetch) -> None:
     """Send a content to its end, or why there is none. The other side checks it, and may be gone."""

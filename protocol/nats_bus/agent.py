@@ -16,6 +16,7 @@ from protocol.bus import CHUNK_BYTES, AgentEvent, AsSigned, Connected, Disconnec
 from protocol.errors import DecodeError, Unavailable
 from protocol.headers import status_headers
 from protocol.job_messages import JobBoard, JobReport
+from protocol.key_messages import Trust
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -27,6 +28,7 @@ from protocol.messages import (
 )
 from protocol.names import Digest, NodeName, ScopeName
 from protocol.nats_bus import direct
+from protocol.nats_bus.authorities import check
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.node_service import NodeService
@@ -63,7 +65,8 @@ class NatsAgentBus:
         self._openings = Openings(self._keyring, self.assignment)
         self._scopes: tuple[ScopeName, ...] = ()
         self._subscriptions: list[Subscription] = []
-        self._service = NodeService(node, trusted)
+        self._service = NodeService(node, self._keyring)
+        self._endpoint = endpoint
         self._connection = Connection(
             address, prepare=self._prepare, changed=self._changed, complained=self._complained
         )
@@ -78,6 +81,15 @@ class NatsAgentBus:
     async def use_seed(self, seed: str) -> None:
         self._keyring.use_seed(seed)
         await self._connection.use_seed(seed)
+
+    def open_trust(self, word: bytes) -> Trust:
+        return envelopes.open_trust(word, self._node, self._keyring.trusted)
+
+    async def check_authorities(self, authorities: str) -> None:
+        await check(self._endpoint.url, authorities, self._endpoint.ca_file)
+
+    def use_master_keys(self, public_keys: Collection[str]) -> None:
+        self._keyring.trusted = public_keys
 
     async def listen(self, scopes: Collection[ScopeName]) -> None:
         """The new subscriptions are in force before the old ones go: a bell may be heard twice, never missed."""

@@ -57,13 +57,18 @@ class Address:
     """Where the server is and who we are on it."""
 
     endpoint: Endpoint
-    seed: str
+    seed: str | Callable[[], str]
+    """As a function: what it is now, asked at every connection that is made."""
     name: str
     inbox_prefix: str
 
     @property
     def url(self) -> str:
         return self.endpoint.url
+
+    def seed_now(self) -> str:
+        """Return the key; Refused if it cannot be had."""
+        return self.seed if isinstance(self.seed, str) else self.seed()
 
     def __repr__(self) -> str:
         return f"Address({self.url!r}, name={self.name!r})"
@@ -88,6 +93,7 @@ def trust(ca_file: Path) -> ssl.SSLContext:
 async def connect(
     client: Client,
     address: Address,
+    seed: str,
     trusted: ssl.SSLContext,
     *,
     failed: Callable[[Exception], Awaitable[None]],
@@ -99,7 +105,7 @@ async def connect(
     await client.connect(
         address.url,
         name=address.name,
-        nkeys_seed_str=address.seed,
+        nkeys_seed_str=seed,
         tls=trusted,
         tls_handshake_first=True,  # who waits for the server's greeting first can be talked out of TLS by anybody
         inbox_prefix=address.inbox_prefix,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ssl import SSLContext
+from ssl import SSLCertVerificationError, SSLContext
 from typing import Final
 
 import nats.errors
@@ -22,6 +22,9 @@ from protocol.nats_bus.ending import end, within
 from protocol.nats_bus.requests import NobodyAnswers, Requests, send
 
 REQUEST_TIMEOUT_S: Final = 3.0
+DRAIN_S: Final = 1.0
+SWITCH_S: Final = 5.0
+"""How long the server may take to let us in with another key before the connection with the former one is given up."""
 
 _CUT_OFF: Final = (ConnectionResetError, BrokenPipeError)
 
@@ -52,6 +55,8 @@ class Connection:
         self._rebuilding: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._last_complaint = ""
+        self._known_as = ""
+        self._switching = asyncio.Lock()
 
     @property
     def client(self) -> Client:
@@ -86,10 +91,25 @@ class Connection:
             await clients.discard(self._client)
 
     async def use_seed(self, seed: str) -> None:
-        """Connect anew, as the holder of another key."""
-        self._address = replace(self._address, seed=seed)
-        if self._client:
-            await clients.discard(self._client)
+        """Connect anew, as the holder of this key, with whom the file of the endpoint trusts now.
+
+        The former connection ends when the new one is there and what was asked on it is answered.
+        """
+        async with self._switching:
+            self._address = replace(self._address, seed=seed)
+            former, asked = self._client, self._requests
+            if former is None or asked is None or self._closing:
+                return
+            if former.is_connected:
+                with contextlib.suppress(Unavailable, TimeoutError):
+                    await within(SWITCH_S, self._build())
+                    await asked.settled(REQUEST_TIMEOUT_S)
+                with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                    await within(DRAIN_S, former.drain())  # what we have been asked on it is still taken
+            asked.lost("the connection was replaced")
+            await clients.discard(former)
+        if self._client and self._client.is_closed:
+            self._on_closed(self._client)
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
         """Send without acknowledgement."""
@@ -131,11 +151,11 @@ class Connection:
             await asyncio.sleep(clients.pause_s())
 
     async def _build(self) -> None:
-        trusted = clients.trust(self._address.endpoint.ca_file)
+        trusted, seed = clients.trust(self._address.endpoint.ca_file), self._address.seed_now()
         client = Client()
         requests = Requests(client, self._address.inbox_prefix)
         try:
-            await self._connect(client, trusted)
+            await self._connect(client, seed, trusted)
             clients.require_version(client, self._address.url)
             await requests.start()
             await self._prepare(client)
@@ -148,13 +168,13 @@ class Connection:
         except BaseException:
             await clients.discard(client)
             raise
-        self._client, self._requests = client, requests
+        self._client, self._requests, self._known_as = client, requests, seed
         if client.is_closed:
             raise Unavailable("closed by the server" + self._because())
         if client.is_connected:
             self._tell_up()
 
-    async def _connect(self, client: Client, trusted: SSLContext) -> None:
+    async def _connect(self, client: Client, seed: str, trusted: SSLContext) -> None:
         async def failed(error: Exception) -> None:
             self._on_error(client, error)
 
@@ -168,7 +188,7 @@ class Connection:
             self._on_closed(client)
 
         await clients.connect(
-            client, self._address, trusted, failed=failed, lost=lost, reconnected=reconnected, closed=closed
+            client, self._address, seed, trusted, failed=failed, lost=lost, reconnected=reconnected, closed=closed
         )
 
     def _on_error(self, client: Client, error: Exception) -> None:
@@ -184,7 +204,18 @@ class Connection:
         elif not (isinstance(error, _CUT_OFF) and self._last_complaint):
             # The server gives its reason, then cuts us off: the reason is what we are asked for.
             self._last_complaint = complaint
+        if client is self._client and not client.is_connected and self._is_outdated(error):
+            self._retiring = asyncio.create_task(clients.discard(client))  # the next one reads both files again
         self._complained(complaint)
+
+    def _is_outdated(self, error: Exception) -> bool:
+        """True if the server refuses, or is refused, because of what was read before this client was made."""
+        if isinstance(error, SSLCertVerificationError):
+            return True
+        try:
+            return "authorization violation" in str(error).lower() and self._address.seed_now() != self._known_as
+        except Refused:
+            return False
 
     def _on_lost(self, client: Client) -> None:
         if client is self._client:
@@ -203,6 +234,8 @@ class Connection:
             self._tell_up()
 
     def _on_closed(self, client: Client) -> None:
+        if self._switching.locked():
+            return  # whoever replaces the connection looks at what there is in the end
         if client is self._client and not self._closing and self._rebuilding is None:
             self._rebuilding = asyncio.create_task(self._rebuild())
 

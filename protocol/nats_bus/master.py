@@ -30,7 +30,7 @@ from protocol.bus import (
 )
 from protocol.errors import Unavailable
 from protocol.job_messages import JobBoard
-from protocol.key_messages import KeyInfo
+from protocol.key_messages import KeyInfo, Trust
 from protocol.messages import (
     Assignment,
     FileEvent,
@@ -68,7 +68,7 @@ class NatsMasterBus:
     ) -> None:
         self._hear = hear
         self._signer = signer
-        self._trusted = frozenset({signer.public_key})
+        self._trusted = signer.trusted
         self._stored: dict[ScopeName, dict[Digest, int]] = {}
         self._api = ApiService(version)
         self._connection = Connection(
@@ -206,6 +206,10 @@ class NatsMasterBus:
     async def certificates(self) -> tuple[KeyInfo, ...]:
         return clients.certificates(self._connection.client)
 
+    def forget_former(self) -> None:
+        self._signer.succession = ()
+        self._trusted = self._signer.trusted
+
     async def is_connected(self, public_key: str) -> bool:
         """Of several servers only the first to answer is heard."""
         body = json.dumps({"auth": True, "user": public_key, "acc": permissions.NODES}).encode()
@@ -215,6 +219,9 @@ class NatsMasterBus:
     async def serve(self, handlers: Mapping[str, tuple[type, Handler]], guard: Guard = unguarded) -> None:
         await self._api.serve(self._connection.client, handlers, guard)
         await self._connection.settle(f"{streams.API}.INFO")
+
+    def signed_trust(self, node: NodeName, trust: Trust) -> bytes:
+        return envelopes.signed(subjects.rpc(node, subjects.TAKE_TRUST), trust, self._signer)
 
     async def ask_node(
         self, node: NodeName, verb: str, request: object, reply: type[Reply], *, timeout_s: float
@@ -288,7 +295,11 @@ class NatsMasterBus:
 
     async def _on_disconnect(self, message: Msg) -> None:
         key = str(json.loads(message.data).get("client", {}).get("user", ""))
-        if key:
+        try:
+            is_gone = bool(key) and not await self.is_connected(key)  # it may have come anew before it left
+        except Unavailable:
+            return
+        if is_gone:
             self._hear(NodeLeft(key))
 
     def _changed(self, connected: bool, reason: str) -> None:

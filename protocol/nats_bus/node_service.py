@@ -20,6 +20,7 @@ from protocol.messages import Question, Status
 from protocol.names import NodeName
 from protocol.nats_bus.answering import UNAVAILABLE, answer
 from protocol.sealing import envelopes, questions
+from protocol.sealing.keyring import Keyring
 
 SERVICE = "gnt-mesh-agent"
 VERSION = f"{codec.VERSION}.0.0"
@@ -28,9 +29,9 @@ VERSION = f"{codec.VERSION}.0.0"
 class NodeService:
     """The agent as a NATS micro service. `status` is what it answers with when it is asked for that."""
 
-    def __init__(self, node: NodeName, trusted: Collection[str]) -> None:
+    def __init__(self, node: NodeName, keyring: Keyring) -> None:
         self._node = node
-        self._trusted = trusted
+        self._keyring = keyring
         self._service: Service | None = None
         self._handlers: Mapping[str, tuple[type, Handler]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -83,7 +84,7 @@ class NodeService:
         """Requests are answered side by side: what one does must not keep the next from being refused."""
 
         async def accept(request: Request) -> None:
-            channel = QuestionChannel(self._trusted)
+            channel = QuestionChannel(self._keyring.trusted)
             task = asyncio.create_task(answer(request, kind, handler, who=self._node, channel=channel))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)

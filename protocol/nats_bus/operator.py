@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from nats.aio.client import Client
@@ -26,7 +26,12 @@ class NatsOperatorBus:
     """Implements `OperatorBus`."""
 
     def __init__(
-        self, endpoint: Endpoint, seed: str, name: str = "gnt-mesh", *, inbox_prefix: str = "_INBOX_operator"
+        self,
+        endpoint: Endpoint,
+        seed: str | Callable[[], str],
+        name: str = "gnt-mesh",
+        *,
+        inbox_prefix: str = "_INBOX_operator",
     ) -> None:
         self._rung = asyncio.Event()
         self._connection = Connection(

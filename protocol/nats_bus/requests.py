@@ -61,6 +61,11 @@ class Requests:
             raise NobodyAnswers(f"{subject}: nobody answers")
         return outcome
 
+    async def settled(self, timeout_s: float) -> None:
+        """Return when every question has its answer, and at the latest after a while."""
+        if waiting := [answer for _, answer in self._open.values()]:
+            await asyncio.wait(waiting, timeout=timeout_s)
+
     def refused(self, complaint: str) -> None:
         """End the questions that the server refuses, if that is what it complains of."""
         if found := _NOT_PERMITTED.search(complaint.lower()):

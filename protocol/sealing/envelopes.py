@@ -12,6 +12,7 @@ from protocol import codec, subjects
 from protocol.bus import MANIFEST_INLINE_BYTES_MAX, BlobAsked, Garbled, JobsHeard, StatusHeard
 from protocol.errors import DecodeError, Unavailable
 from protocol.job_messages import JobBoard, JobReport
+from protocol.key_messages import Trust
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -77,6 +78,11 @@ def open_manifest(head: ManifestHead, encoded: bytes) -> Manifest:
     if manifest.scope != head.scope or manifest.version != head.version:
         raise DecodeError(f"manifest of {head.scope}: it is of scope {manifest.scope}, version {manifest.version}")
     return manifest
+
+
+def open_trust(data: bytes, node: NodeName, trusted: Collection[str]) -> Trust:
+    """Return whom the master tells a node to believe."""
+    return codec.decode(verified(subjects.rpc(node, subjects.TAKE_TRUST), data, trusted), Trust)
 
 
 def open_question_for(subject: str, data: bytes, trusted: Collection[str]) -> Question:

@@ -15,7 +15,7 @@ from protocol.sealing.boxes import ScopeKey
 
 
 class Keyring:
-    """`trusted` are the master's public keys."""
+    """`trusted` are the master's public keys; whoever changes them changes who is believed."""
 
     def __init__(self, seed: str, trusted: Collection[str]) -> None:
         self.trusted = trusted

@@ -61,6 +61,10 @@ async def _verify(bench: Bench) -> list[Result]:
     return [await roles.verify(bench.mesh, bench.name, repetitions=bench.effort.repetitions, target=1000.0)]
 
 
+async def _renew_crypto(bench: Bench) -> list[Result]:
+    return [await roles.renew_crypto(bench.mesh, bench.name, repetitions=bench.effort.repetitions, target=10_000.0)]
+
+
 async def _catch_up(bench: Bench) -> list[Result]:
     return [await outages.catch_up(bench.mesh, bench.name, repetitions=bench.effort.repetitions)]
 
@@ -106,6 +110,7 @@ CASES: dict[Shape, dict[str, Case]] = {
         "verify-100": _verify,
         "broker-kill-100": _broker_kill,
         "idle-100": _idle,
+        "renew-crypto-100": _renew_crypto,
     },
 }
 

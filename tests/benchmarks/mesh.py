@@ -66,7 +66,7 @@ class Mesh:
         certificates.ensure_authority(self._authority, "bench")
         self.admin_seed = identity.read_seed(keys["admin"])
         self.receipts = Receipts(self.endpoint, self.admin_seed)
-        self.operator = NatsOperatorBus(self.endpoint, self.admin_seed, "bench")
+        self.operator = NatsOperatorBus(self.endpoint, lambda: identity.read_seed(keys["admin"]), "bench")
         self._write_files()
         server = Path(sys.prefix) / "bin" / "nats-server"
         self.broker = self._child(
@@ -179,16 +179,19 @@ class Mesh:
         (self.directory / "master.toml").write_text(
             f'server = "{url}"\nca_file = "{ca_file}"\nseed_file = "keys/master.nk"\n'
             f'signing_seed_file = "keys/signing.nk"\n'
-            f'system_seed_file = "keys/system.nk"\n'
+            f'system_seed_file = "keys/system.nk"\nadmin_seed_file = "keys/admin.nk"\n'
+            f'join_seed_file = "keys/join.nk"\nauthority_key_file = "{self._authority.key}"\n'
+            f'broker_certificate_file = "broker/server.pem"\n'
             f'broker_nodes_file = "broker/nodes.conf"\nroot = "{master}"\n'
             f'state_dir = "{master}/var/lib/gnt-mesh/master"\n'
         )
-        keys = self.directory / "keys/master.pub"
-        keys.write_bytes(identity.public_keys_text([self._public["signing"]]))
         for node in self.nodes:
-            (self.root(node) / "etc/gnt-mesh/agent.toml").write_text(
-                f'node = "{node}"\nserver = "{url}"\nca_file = "{ca_file}"\nseed_file = "agent.nk"\n'
-                f'master_keys_file = "{keys}"\n'
+            etc = self.root(node) / "etc/gnt-mesh"
+            (etc / "master.pub").write_bytes(identity.public_keys_text([self._public["signing"]]))
+            (etc / "ca.pem").write_bytes(ca_file.read_bytes())
+            (etc / "agent.toml").write_text(
+                f'node = "{node}"\nserver = "{url}"\nca_file = "ca.pem"\nseed_file = "agent.nk"\n'
+                f'master_keys_file = "master.pub"\n'
                 f'root = "{self.root(node)}"\n'
                 f'state_dir = "{self.root(node)}/var/lib/gnt-mesh/agent"\n'
             )

@@ -1,8 +1,11 @@
-"""What an operator waits for: a promotion until its receipt, a demotion until the files are gone, a wait, a verify."""
+"""What an operator waits for: a promotion or demotion until files are there or gone, a wait, a verify, new keys."""
 
+import asyncio
 import time
 from pathlib import Path
 
+from protocol.errors import Unavailable
+from protocol.key_messages import RenewalQuery, RenewCrypto, Renewed
 from protocol.operator_messages import Changed, NodeModify
 from protocol.verify_messages import ClusterVerified, ClusterVerify
 from tests.benchmarks.converge import pause
@@ -11,6 +14,7 @@ from tests.benchmarks.mesh import CONFIG_DATA, SECRET, Mesh
 from tests.benchmarks.results import Meter, Result
 
 WAITS_PER_REPETITION = 10
+FOLLOW_AGAIN_S = 0.05
 
 
 async def promotion(mesh: Mesh, floor: Floor, name: str, *, repetitions: int, target: float) -> list[Result]:
@@ -45,6 +49,26 @@ async def wait_barrier(mesh: Mesh, name: str, *, repetitions: int) -> Result:
         await mesh.wait()
         values.append((time.monotonic_ns() - started_ns) / 1e6)
     return Result(name=name, unit="ms", values=tuple(values), used=meter.read())
+
+
+async def renew_crypto(mesh: Mesh, name: str, *, repetitions: int, target: float) -> Result:
+    """Return what it takes until cluster and nodes have new keys and certificates. Who looks on is cut off."""
+    values = []
+    await mesh.wait()
+    meter = Meter(mesh.children)
+    for _ in range(repetitions):
+        started_ns = time.monotonic_ns()
+        renewed = await mesh.operator.ask("keys.renew", RenewCrypto(), Renewed)
+        while not renewed.is_over:
+            try:
+                query = RenewalQuery(run=renewed.run, patience_s=0.5)
+                renewed = await mesh.operator.ask("keys.follow", query, Renewed)
+            except Unavailable:
+                await asyncio.sleep(FOLLOW_AGAIN_S)
+        values.append((time.monotonic_ns() - started_ns) / 1e6)
+        assert not renewed.failed, renewed.failed[:3]
+        await mesh.wait()
+    return Result(name=name, unit="ms", values=tuple(values), target=target, used=meter.read())
 
 
 async def verify(mesh: Mesh, name: str, *, repetitions: int, target: float) -> Result:

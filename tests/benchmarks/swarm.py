@@ -5,8 +5,6 @@ What they share is one interpreter and one pool of threads, so a fleet of as man
 """
 
 import asyncio
-import importlib.metadata
-import secrets
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +13,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from node_agent import logs
-from node_agent.__main__ import job_keeper, node_files, os_service
-from node_agent.core.agent import Agent, Timing
-from node_agent.daemon import AgentDaemon
-from node_agent.ledger import Ledger
+from node_agent.__main__ import run
 from node_agent.settings import AgentSettings, agent_settings
-from protocol import identity
-from protocol.nats_bus.agent import NatsAgentBus
-from protocol.nats_bus.clients import Endpoint
+from protocol.readiness import Readiness
 
 THREADS_MAX = 32
 """For all agents together: as many of their disk operations are under way at once."""
@@ -49,32 +42,7 @@ async def _serve(fleet: list[AgentSettings]) -> None:
 
 async def _agent(settings: AgentSettings) -> None:
     """As `node_agent.__main__.serve`, without signals."""
-    ledger = Ledger(settings.state_dir)
-    memory = ledger.open()
-    files = node_files(settings)
-    files.sweep(memory.known)
-    timing = Timing(
-        beat_interval_s=settings.beat_interval_s,
-        deaf_after_s=settings.deaf_after_s,
-        retry_first_s=settings.retry_first_s,
-        retry_longest_s=settings.retry_longest_s,
-    )
-    version = importlib.metadata.version("gnt-mesh")
-    agent = Agent(settings.node, boot=secrets.token_hex(8), version=version, memory=memory, timing=timing)
-    daemon = AgentDaemon(settings, agent, files, ledger, os_service(settings), job_keeper(settings))
-    bus = NatsAgentBus(
-        Endpoint(settings.server, settings.ca_file),
-        identity.read_seed(settings.seed_file),
-        settings.node,
-        daemon.hear,
-        trusted=identity.read_public_keys(settings.master_keys_file),
-    )
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(daemon.run(bus))
-            tasks.create_task(bus.open())
-    finally:
-        await bus.close()
+    await run(settings, Readiness(), asyncio.Event(), asyncio.Event())
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import pytest
 from master import certificates
 from master.certificates import Pair
 from protocol.errors import Refused, Unavailable
+from protocol.names import ALL
 from protocol.nats_bus import Endpoint, NatsOperatorBus
 from tests.contract.harness import WAIT_S, NatsHarness
+from tests.support.builders import NODE1
 
 SOON_S = 0.5
 
@@ -24,6 +26,21 @@ async def refusal(endpoint: Endpoint, seed: str) -> str:
         return str(refused.value)
     finally:
         await operator.close()
+
+
+async def test_an_agent_does_not_take_up_an_authority_that_does_not_vouch_for_the_server(
+    nats_bus: NatsHarness, tmp_path: Path
+) -> None:
+    foreign = Pair(tmp_path / "foreign.key", tmp_path / "foreign.pem")
+    certificates.ensure_authority(foreign, "test")
+    nats_bus.grant({NODE1: [ALL]})
+    agent, _ = await nats_bus.agent(NODE1)
+
+    await agent.check_authorities(nats_bus.server.endpoint.ca_file.read_text())
+    with pytest.raises(Unavailable, match="the server's certificate is not believed"):
+        await agent.check_authorities(foreign.certificate.read_text())
+    with pytest.raises(Refused, match="not the certificates of an authority"):
+        await agent.check_authorities("nonsense")
 
 
 async def test_a_server_of_another_authority_is_not_believed(nats_bus: NatsHarness, tmp_path: Path) -> None:

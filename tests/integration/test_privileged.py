@@ -11,12 +11,14 @@ import pytest
 
 from node_agent.privileged import messages as m
 from node_agent.privileged.frames import FRAME_BYTES_MAX
-from protocol.errors import Refused
+from protocol.errors import MeshError, Refused
+from protocol.key_messages import KeyTold, Trust
 from protocol.messages import FileEntry, Withdrawal
 from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, ScopeName
+from protocol.sealing import envelopes
 from protocol.sealing.boxes import new_scope_key
 from tests.support.forked import in_child
-from tests.support.helper_rig import HelperRig, another_signer, framed
+from tests.support.helper_rig import NODE, HelperRig, another_signer, framed
 
 X, Y = "/etc/ganeti/x", "/etc/ganeti/y"
 NOT_SAID = "do not say so"
@@ -267,6 +269,32 @@ async def test_a_node_that_is_offline_takes_nothing_newer(rig: HelperRig) -> Non
     await refused(rig, file)
     rig.assign(ALL, serial=2)
     assert (await rig.put(file)).errors == {}, "and takes it when it is online again"
+
+
+async def test_whom_to_believe_is_kept_on_the_masters_word_alone(rig: HelperRig) -> None:
+    successor, authorities = another_signer(rig.directory), rig.directory / "ca.pem"
+    trust, subject = Trust(authorities="new", master_keys=(successor.public_key,)), f"mesh.rpc.{NODE}.take-trust"
+    for forged in (
+        envelopes.signed(subject, trust, successor),
+        envelopes.signed("mesh.rpc.node3.take-trust", trust, rig.signer),
+        envelopes.signed(subject, KeyTold(), rig.signer),
+    ):
+        with pytest.raises(MeshError):
+            await rig.disk.keep_trust(forged)
+    assert not authorities.exists() and (rig.directory / "master.pub").read_text().split() == [rig.signer.public_key]
+    rig.assign(ALL)
+    await rig.put()
+
+    await rig.disk.keep_trust(envelopes.signed(subject, trust, rig.signer))
+
+    assert authorities.read_text() == "new"
+    assert (rig.directory / "master.pub").read_text().split() == [successor.public_key]
+    former, file = rig.signer, rig.entry(X, "one")
+    rig.publish(file, signer=successor)
+    assert (await rig.put(file)).errors == {}
+    other = rig.entry(Y, "two", generation=2)
+    rig.publish(file, other, generation=2, signer=former)
+    assert NOT_SAID in (await rig.put(other)).errors[other.path]
 
 
 async def test_a_seed_that_is_none(rig: HelperRig) -> None:

@@ -192,6 +192,20 @@ def test_a_new_key_is_kept_where_the_next_start_finds_it(split: Split) -> None:
     split.ok("wait")
 
 
+def test_whom_to_believe_is_kept_by_the_helper(split: Split) -> None:
+    """The agent cannot write these files; the helper does, on the master's signed word."""
+    files = [split.etc / name for name in ("ca.pem", "master.pub", "agent.nk")]
+    before = [path.read_bytes() for path in files]
+    split.ok("cluster", "renew-crypto")
+    assert all(path.read_bytes() != was for path, was in zip(files, before, strict=True))
+    split.kill(split.agent)
+    split.start_agent()
+    split.source("/etc/ganeti/believed", "4\n", 0o600)
+    split.ok("file", "add", "/etc/ganeti/believed", "--scope", "all")
+    until_holds(split.there("/etc/ganeti/believed"), b"4\n", near=split.root)
+    split.ok("wait")
+
+
 def test_jobs_run_as_root_and_survive_agent_and_helper(split: Split) -> None:
     split.ok("wait")
     until(lambda: "hello" in str(split.json("os", "list")), near=split.root)

@@ -24,7 +24,7 @@ from protocol.bus import (
 )
 from protocol.errors import DecodeError, NoAnswer, Refused, Unavailable, Unreachable
 from protocol.job_messages import JobBoard, JobReport
-from protocol.key_messages import KeyInfo
+from protocol.key_messages import KeyInfo, Trust
 from protocol.messages import (
     Assignment,
     BlobWanted,
@@ -233,6 +233,15 @@ class MemoryAgentBus(AnsweringSide):
         await self.reach(subjects.os_log(self.node, job))
         self.broker.output.setdefault(subjects.os_log(self.node, job), []).append(text)
 
+    def open_trust(self, word: bytes) -> Trust:
+        return envelopes.open_trust(word, self.node, self._keyring.trusted)
+
+    async def check_authorities(self, authorities: str) -> None:
+        await self.reach("authorities")
+
+    def use_master_keys(self, public_keys: Collection[str]) -> None:
+        self._keyring.trusted = public_keys
+
     async def answer(self, verb: str, payload: bytes, timeout_s: float) -> bytes:
         try:
             question = envelopes.open_question_for(subjects.rpc(self.node, verb), payload, self.broker.trusted)
@@ -366,6 +375,11 @@ class MemoryMasterBus(AnsweringSide):
         payload, subject = envelopes.encode_bell(bell, self.broker.signer), envelopes.bell_subject(bell)
         await self.reach(subject)
         self.broker.say(subject, payload)
+
+    def forget_former(self) -> None: ...
+
+    def signed_trust(self, node: NodeName, trust: Trust) -> bytes:
+        return envelopes.signed(subjects.rpc(node, subjects.TAKE_TRUST), trust, self.broker.signer)
 
     async def certificates(self) -> tuple[KeyInfo, ...]:
         return ()

@@ -53,6 +53,10 @@ _SPECIAL: dict[tuple[str, str], Callable[[], st.SearchStrategy[Any]]] = {
     ("Question", "answer_key"): lambda: st.binary(min_size=32, max_size=32),
     ("Signed", "signer"): lambda: st.text(max_size=9).map(a_public_key),
     ("Signed", "signature"): lambda: st.binary(min_size=64, max_size=64),
+    ("Signed", "succession"): lambda: st.lists(of(messages.Succession), max_size=3).map(tuple),
+    ("Succession", "signer"): lambda: st.text(max_size=9).map(a_public_key),
+    ("Succession", "former"): lambda: st.text(max_size=9).map(a_public_key),
+    ("Succession", "signature"): lambda: st.binary(min_size=64, max_size=64),
     ("Assignment", "scopes"): lambda: st.lists(scopes, max_size=4, unique=True).map(tuple),
 }
 

@@ -26,6 +26,7 @@ from protocol.messages import (
     ScopeReceipt,
     Signed,
     Status,
+    Succession,
     Withdrawal,
     WrappedKey,
 )
@@ -51,6 +52,7 @@ WITHDRAWAL = Withdrawal(path=managed_path("/etc/old"), generation=5, purge=True)
 RECEIPT = ScopeReceipt(scope=ALL, epoch=3, generation=7)
 FAULT = FileError(path="/etc/ganeti/süd.conf", reason="is a directory", scope="all")
 SIGNER = a_public_key("the master's signing key")
+SUCCESSION = Succession(signer=SIGNER, former=a_public_key("the one before"), signature=bytes(range(64)))
 REFUSALS = Refusals(count=2, last="wire version 9")
 
 SAMPLES: tuple[Any, ...] = (
@@ -98,7 +100,8 @@ SAMPLES: tuple[Any, ...] = (
     ),
     BlobWanted(node=NODE, scope=ALL, digest=DIGEST),
     Question(body=b"\x00\xff", answer_key=bytes(range(32))),
-    Signed(signer=SIGNER, signature=bytes(range(64)), body=b"\x00\xff"),
+    SUCCESSION,
+    Signed(signer=SIGNER, signature=bytes(range(64)), body=b"\x00\xff", succession=(SUCCESSION,)),
 )
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from master.core import broker_config, key_operations
-from master.core.cluster import ClusterConfig, from_text, new_cluster, to_text
+from master.core import access_operations, broker_config, key_operations
+from master.core.cluster import ClusterConfig, from_text, new_cluster, to_text, with_nodes
 from protocol.errors import Refused
 from protocol.names import NodeName
 from tests.support.memory_bus import public_key_of
@@ -59,3 +59,12 @@ def test_a_second_try_replaces_the_key_that_never_came() -> None:
     again = key_operations.add_keys(both, {NODE2: NEW1}, now=3.0)
     assert allowed(again) == {KEY1, KEY2, NEW1}
     assert replace(again.node(NODE2), next_public_key="") == replace(both.node(NODE2), next_public_key="")
+
+
+def test_join_tokens_that_nobody_has_used_are_void_when_the_keys_in_them_are() -> None:
+    config = access_operations.grant_join(a_cluster(), NODE2, token_key=NEW1, expires=9.0, now=2.0)
+    node = config.node(NODE2)
+    used = with_nodes(config, {**config.nodes, node.uuid: replace(node, join=replace(node.join, used_by=KEY2))}, 2.0)
+
+    assert key_operations.void_tokens(config, now=3.0).node(NODE2).join is None
+    assert key_operations.void_tokens(used, now=3.0) is used

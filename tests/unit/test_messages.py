@@ -22,6 +22,7 @@ from protocol.messages import (
     ScopeReceipt,
     Signed,
     Status,
+    Succession,
     Withdrawal,
     WrappedKey,
     chunks,
@@ -47,6 +48,7 @@ VALID: list[Any] = [
     a_status(),
     BlobWanted(node=NODE1, scope=ALL, digest=a_digest()),
     Signed(signer=a_public_key("master"), signature=bytes(64), body=b""),
+    Succession(signer=a_public_key("next"), former=a_public_key("master"), signature=bytes(64)),
     WrappedKey(scope=ALL, key="", box=b""),
     Question(body=b"", answer_key=bytes(32)),
 ]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import DecodeError
-from protocol.messages import Signed
+from protocol.messages import Signed, Succession
 from protocol.sealing import keys, signatures
 from protocol.sealing.signatures import Signer
 from tests.support.memory_bus import seed_of
@@ -75,3 +75,50 @@ def test_keys_are_what_nkeys_makes_of_them(raw: bytes) -> None:
 def test_a_text_that_is_no_public_key_is_refused() -> None:
     with pytest.raises(ValueError, match="public key"):
         keys.verify_key("U" * 56)
+
+
+NEXT, THIRD = Signer(seed_of("the next one")), Signer(seed_of("the third"))
+SUCCESSION = (SIGNER.vouch_for(NEXT.public_key), NEXT.vouch_for(THIRD.public_key))
+
+
+def test_a_successor_is_believed_by_who_knows_a_key_before_it() -> None:
+    renewed = Signer(seed_of("the third"), SUCCESSION).sign(SUBJECT, b"body")
+
+    for known in (SIGNER, NEXT, THIRD):
+        assert signatures.verified(renewed, SUBJECT, {known.public_key}) == b"body"
+    with pytest.raises(DecodeError, match="not this cluster's master"):
+        signatures.verified(renewed, SUBJECT, {OTHER.public_key})
+    assert Signer(seed_of("the third"), SUCCESSION).trusted == {s.public_key for s in (SIGNER, NEXT, THIRD)}
+
+
+@pytest.mark.parametrize(
+    "succession",
+    [
+        (),
+        SUCCESSION[1:],
+        (dataclasses.replace(SUCCESSION[0], signature=bytes(64)), SUCCESSION[1]),
+        (dataclasses.replace(SUCCESSION[0], signer=THIRD.public_key),),
+        (dataclasses.replace(SUCCESSION[1], former=SIGNER.public_key),),
+        (OTHER.vouch_for(THIRD.public_key),),
+        SUCCESSION[::-1],
+    ],
+)
+def test_whom_nobody_vouches_for_is_not(succession: tuple[Succession, ...]) -> None:
+    renewed = Signer(seed_of("the third"), succession).sign(SUBJECT, b"body")
+
+    with pytest.raises(DecodeError, match="not this cluster's master"):
+        signatures.verified(renewed, SUBJECT, TRUSTED)
+
+
+def test_a_former_key_is_not_believed_by_who_knows_its_successor() -> None:
+    with pytest.raises(DecodeError, match="not this cluster's master"):
+        signatures.verified(SIGNED, SUBJECT, {NEXT.public_key})
+
+
+def test_a_word_for_a_successor_is_no_message_and_no_message_is_one() -> None:
+    body = NEXT.public_key.encode()
+    stolen = dataclasses.replace(SUCCESSION[0], signature=SIGNER.sign("mesh.role.node2", body).signature)
+    renewed = Signer(seed_of("the next one"), [stolen]).sign(SUBJECT, b"body")
+
+    with pytest.raises(DecodeError):
+        signatures.verified(renewed, SUBJECT, TRUSTED)
