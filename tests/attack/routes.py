@@ -70,6 +70,7 @@ def api_reads(blob: str, inbox: str) -> Iterator[Route]:
                 yield Route(f"{prefix}.STREAM.MSG.GET.{stream}", _body(last_by_subj=subject))
             yield Route(f"{prefix}.STREAM.SNAPSHOT.{stream}", _body(deliver_subject=f"{inbox}.snap"))
             yield from _consumers(prefix, stream, inbox)
+            yield Route(f"{prefix}.STREAM.MSG.GET.{stream}", _body(seq=1, next_by_subj=">"))
             for name in ("STOLEN", "KV_stolen", "OBJ_stolen"):
                 copy = {"name": name, "storage": "memory", "allow_direct": True}
                 yield Route(f"{prefix}.STREAM.CREATE.{name}", _body(**copy, mirror={"name": stream}))
@@ -85,7 +86,11 @@ def api_reads(blob: str, inbox: str) -> Iterator[Route]:
 def _consumers(prefix: str, stream: str, inbox: str) -> Iterator[Route]:
     push = {"deliver_subject": f"{inbox}.push", "deliver_policy": "all", "ack_policy": "none"}
     pull = {"deliver_policy": "all", "ack_policy": "explicit", "durable_name": "thief"}
-    for config in (push, pull, {**push, "filter_subjects": list(SECRET_SUBJECTS)}, {**push, "flow_control": True}):
+    ordered = {**push, "flow_control": True, "idle_heartbeat": 10**9, "mem_storage": True, "num_replicas": 1}
+    bound = {**push, "deliver_group": "thieves"}
+    pinned = {**pull, "priority_groups": ["g"], "priority_policy": "pinned_client"}
+    several = {**push, "filter_subjects": list(SECRET_SUBJECTS)}
+    for config in (push, pull, several, ordered, bound, pinned):
         body = _body(stream_name=stream, config=config)
         yield Route(f"{prefix}.CONSUMER.CREATE.{stream}", body)
         yield Route(f"{prefix}.CONSUMER.CREATE.{stream}.thief", body)
@@ -93,6 +98,9 @@ def _consumers(prefix: str, stream: str, inbox: str) -> Iterator[Route]:
         yield Route(f"{prefix}.CONSUMER.DURABLE.CREATE.{stream}.thief", body)
     for consumer in ("thief", "*", "candidate"):
         yield Route(f"{prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}", _body(batch=100, no_wait=True))
+        yield Route(f"{prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}", _body(batch=9, group="g", priority=1))
+        yield Route(f"{prefix}.CONSUMER.RESET.{stream}.{consumer}", _body(seq=1))
+        yield Route(f"{prefix}.CONSUMER.UNPIN.{stream}.{consumer}", _body(group="g"))
         yield Route(f"$JS.ACK.{stream}.{consumer}.1.1.1.1.0", b'+NXT {"batch":9}')
 
 
@@ -124,6 +132,11 @@ FORGED = (
     "mesh.bell.node.candidate",
     "mesh.bell.cluster",
     "mesh.rpc.candidate.status",
+    "mesh.rpc.candidate.take-trust",
+    "mesh.rpc.candidate.use-key",
+    "$KV.status.candidate",
+    "$O.files.C.secret",
+    "$JS.FC.FILES_all.x",
     "_INBOX_candidate.x",
     "_INBOX_master.x",
     "_INBOX_operator.x",

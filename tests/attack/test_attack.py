@@ -13,10 +13,11 @@ from nats.errors import Error as NatsError
 
 from protocol import subjects
 from protocol.access_messages import AccessAdd
-from protocol.errors import Unavailable
+from protocol.errors import DecodeError, Unavailable
 from protocol.names import ALL, MASTER_CANDIDATES
 from protocol.nats_bus import direct
 from protocol.operator_messages import Changed, NodeModify, NodeRemove
+from protocol.sealing.boxes import ContentBox, new_scope_key
 from tests.attack.attacker import attack
 from tests.support.walled import CANDIDATE, MASTER, OPEN_FILE, REGULAR, SECRET, SECRET_FILE, Raw, Walled, walled
 
@@ -120,6 +121,22 @@ async def test_the_same_attack_succeeds_with_the_masters_credentials(cluster: Wa
     found = await attack(cluster, attacker, "_INBOX_thief", own=(), settles="$JS.API.INFO", secrets=telling(cluster))
     assert len(found.read) > 15, "the manifest still tells the path, whatever seals the content"
     assert len(found.written) > 20
+
+
+async def test_who_reads_everything_and_has_the_key_of_the_scope_sees_the_content(cluster: Walled) -> None:
+    """So what the attack looks for is really there; without the key nobody finds it, the administrator included."""
+    reader, vault = await cluster.raw(cluster.server.keys.admin, "_INBOX_reader"), cluster.daemon.desired.vault
+    manifest = cluster.daemon.desired.manifests[MASTER_CANDIDATES]
+    entry, key = next(e for e in manifest.files if e.path == SECRET_FILE), vault.key(MASTER_CANDIDATES)
+    assert key
+    box = ContentBox(key, entry)
+    subject = subjects.blob(MASTER_CANDIDATES, box.name, 0)
+
+    message = await direct.last(reader.connection, subjects.blobs_stream(MASTER_CANDIDATES), subject)
+
+    assert message and SECRET not in message.data and box.open(0, message.data, len(SECRET)) == SECRET
+    with pytest.raises(DecodeError):
+        ContentBox(new_scope_key(), entry).open(0, message.data, len(SECRET))
 
 
 async def test_nobody_stops_the_service_with_its_own_rights(cluster: Walled) -> None:
