@@ -225,6 +225,8 @@ class FileQuery:
     """No paths: all files."""
 
     paths: tuple[str, ...] = ()
+    after: str = ""
+    """The last path of the page before; empty: from the first on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +250,10 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfos:
+    """Files in the order of their paths, as many as go into one message."""
+
     files: tuple[FileInfo, ...]
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

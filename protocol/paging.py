@@ -10,7 +10,16 @@ from typing import Final, TypeVar
 
 from protocol import codec
 from protocol.bus import OperatorBus
-from protocol.operator_messages import ClusterStatus, NodeInfo, NodeInfos, NodeQuery, StatusQuery
+from protocol.operator_messages import (
+    ClusterStatus,
+    FileInfo,
+    FileInfos,
+    FileQuery,
+    NodeInfo,
+    NodeInfos,
+    NodeQuery,
+    StatusQuery,
+)
 
 T = TypeVar("T")
 
@@ -52,3 +61,14 @@ async def ask_nodes(bus: OperatorBus, names: tuple[str, ...] = ()) -> tuple[Node
         nodes = (*nodes, *page.nodes)
         if page.is_complete:
             return nodes
+
+
+async def ask_files(bus: OperatorBus, paths: tuple[str, ...] = ()) -> tuple[FileInfo, ...]:
+    """Return what is known of these files, or of all of them."""
+    files: tuple[FileInfo, ...] = ()
+    while True:
+        query = FileQuery(paths=paths, after=files[-1].path if files else "")
+        page = await bus.ask("file.list", query, FileInfos)
+        files = (*files, *page.files)
+        if page.is_complete:
+            return files

@@ -7,6 +7,7 @@ from master.core.globs import is_glob
 from master.daemon import MasterDaemon
 from master.outcome import Outcome
 from protocol import operator_messages as op
+from protocol import paging
 from protocol.bus import Handler
 from protocol.errors import Refused
 from protocol.messages import FileEntry
@@ -51,8 +52,10 @@ class FileVerbs:
             for scope, manifest in self._desired.manifests.items()
             for entry in manifest.files
         }
-        wanted = [file for file in files if not request.paths or file.path in request.paths]
-        return op.FileInfos(files=tuple(self._file_info(file, published.get(file.path)) for file in wanted))
+        asked = set(request.paths) or known
+        rest = [file for file in files if file.path in asked and file.path > request.after]
+        infos = paging.fitting(self._file_info(file, published.get(file.path)) for file in rest)
+        return op.FileInfos(files=infos, is_complete=len(infos) == len(rest))
 
     async def modify(self, request: op.FileModify) -> op.Changed:
         outcome = await self._desired.change(

@@ -7,14 +7,15 @@ import click
 
 from master.cli import options
 from master.cli.change import change
-from master.cli.connect import ask
+from master.cli.connect import with_bus
 from master.cli.explain import explain
 from master.cli.formats import mode, size, yes
 from master.cli.history import confirm, diff, log, rollback
 from master.cli.lazy import MeshCommand, MeshGroup
 from master.cli.output import emit_json, show
 from master.cli.shapes import file_shape
-from protocol.operator_messages import FileAdd, FileInfo, FileInfos, FileModify, FileQuery, FileRemove
+from protocol.operator_messages import FileAdd, FileInfo, FileModify, FileRemove
+from protocol.paging import ask_files
 
 if TYPE_CHECKING:
     from master.cli.tables import Cell
@@ -65,7 +66,7 @@ def add(
 @options.json_option
 def list_files(as_json: bool) -> None:
     """List the managed files: scope, size, mode, owner, the generation of the last change, and what is wrong."""
-    files = ask("file.list", FileQuery(), FileInfos).files
+    files = with_bus(lambda session: ask_files(session.bus))
     if as_json:
         emit_json([file_shape(one) for one in files])
         return
@@ -80,7 +81,7 @@ def list_files(as_json: bool) -> None:
 @options.json_option
 def info(paths: tuple[str, ...], as_json: bool) -> None:
     """Show all that is known of some managed files."""
-    files = ask("file.list", FileQuery(paths=paths), FileInfos).files
+    files = with_bus(lambda session: ask_files(session.bus, paths))
     if as_json:
         emit_json([file_shape(one) for one in files])
         return
