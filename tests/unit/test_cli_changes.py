@@ -56,8 +56,8 @@ LOOKING = {"log", "diff", "explain"} | {
     "decode",
     "version",
 }
-NOT_TO_BE_TRIED = {"cluster init", "cluster access add", "cluster renew-crypto"}
-"""Their first step is to make a key."""
+NOT_TO_BE_TRIED = {"cluster init", "cluster access add", "cluster renew-crypto", "cluster master-failover"}
+"""Their first step is to make a key; and for a failover there is no master to ask, so its dry run is its own."""
 LOOKING |= {"cancel"}  # of a job: it changes nothing of what should be true
 
 PREVIEW = Preview(
