@@ -1,6 +1,7 @@
 """The fleet as text, for a person who was woken by it: first whether all is well, then where it is not, and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -10,6 +11,9 @@ from master.cli.differences import OFFLINE, all_in_sync
 from master.cli.formats import count, one_line, size, span, yes
 from master.cli.tables import Cell, table
 from protocol.operator_messages import ClusterStatus, NodeInfo
+
+SAME_REASON_MAX: Final = 4
+"""More rows of one place with one reason say nothing more."""
 
 
 def is_well(node: NodeInfo) -> bool:
@@ -123,13 +127,24 @@ def _warnings(status: ClusterStatus) -> RenderableType | None:
 
 
 def _errors(status: ClusterStatus) -> RenderableType | None:
-    rows: list[tuple[Cell, ...]] = [
-        (f"{status.master} (source)", error.path or error.scope or "-", tables.text(error.reason, "red"))
-        for error in status.errors
-    ]
+    found = [(error.path or error.scope or "-", error.reason) for error in status.errors]
+    rows = list(_error_rows(f"{status.master} (source)", found))
     for node in status.nodes:
-        rows += [(node.name, path, tables.text(reason, "red")) for path, reason in node_errors(node)]
+        rows += _error_rows(node.name, node_errors(node))
     return table(("Error on", "Path", "Reason"), rows) if rows else None
+
+
+def _error_rows(place: str, errors: Iterable[tuple[str, str]]) -> Iterator[tuple[Cell, ...]]:
+    """Yield one row per path; of many with one reason the first few, and how many more there are."""
+    paths_of: dict[str, list[str]] = {}
+    for path, reason in errors:
+        paths_of.setdefault(reason, []).append(path)
+    for reason, paths in paths_of.items():
+        shown = paths if len(paths) <= SAME_REASON_MAX else paths[: SAME_REASON_MAX - 1]
+        for path in shown:
+            yield place, path, tables.text(reason, "red")
+        if len(shown) < len(paths):
+            yield place, f"and {len(paths) - len(shown)} others", tables.text(reason, "red")
 
 
 def _refused(status: ClusterStatus) -> RenderableType | None:

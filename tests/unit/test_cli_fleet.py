@@ -111,6 +111,23 @@ def test_status_of_a_fleet_in_trouble_says_where_and_why() -> None:
     ]
 
 
+def test_what_many_files_have_for_the_same_reason_is_said_once() -> None:
+    """A full disk holds back a whole plan, a guard every file of a listing: the one other error must still be seen."""
+    held = tuple(FileError(path=f"/etc/{number:04}", reason="is held back", scope="all") for number in range(2000))
+    status = a_status(a_master(), errors=(*held, replace(FULL, path="/etc/other")))
+
+    shown = plain_text(status_view(status)).splitlines()
+
+    assert shown[-6:] == [
+        "Error on        Path             Reason",
+        "node1 (source)  /etc/0000        is held back",
+        "node1 (source)  /etc/0001        is held back",
+        "node1 (source)  /etc/0002        is held back",
+        "node1 (source)  and 1997 others  is held back",
+        "node1 (source)  /etc/other       No space left on device",
+    ]
+
+
 def test_what_a_demoted_node_still_holds_is_shown() -> None:
     status = a_status(a_master(), a_node(holding=("all", "master-candidates"), in_sync=False))
 
