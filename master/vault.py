@@ -12,6 +12,7 @@ import msgspec
 from master.store import unavailable
 from protocol import durable
 from protocol.errors import Refused
+from protocol.history_messages import FileDiff
 from protocol.messages import FileEntry, FileEvent, Manifest, WrappedKey
 from protocol.names import Digest, ScopeName, scope_name
 from protocol.sealing import boxes
@@ -91,6 +92,21 @@ class Vault:
         if event.entry is None:
             return event
         return replace(event, entry=self.public_entry(event.scope, event.entry))
+
+    def public_diff(self, one: FileDiff) -> FileDiff:
+        """Return what everybody may see of a difference: of a secret's contents, whether they are the same."""
+        if not one.is_secret:
+            return one
+        scopes = [scope_name(scope) for scope in (one.scope_after, one.scope_before) if scope]
+        key = next((self._keys[scope] for scope in scopes if scope in self._keys), None)
+
+        def public(entry: FileEntry | None) -> FileEntry | None:
+            if entry is None:
+                return None
+            told = key.derive(b"hidden", entry.digest.encode()).hex() if key else "0" * 64
+            return replace(entry, digest=Digest(told), size_bytes=boxes.size_class(entry.size_bytes))
+
+        return replace(one, before=public(one.before), after=public(one.after))
 
     def hidden(self, scope: ScopeName, content: str) -> str:
         """Return something else for a digest, so that equal ones stay equal and none can be found by trying."""

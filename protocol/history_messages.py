@@ -63,7 +63,7 @@ class FileDiff:
     scope_before: str = ""
     scope_after: str = ""
     is_secret: bool = False
-    """Its content is given only to who asks for secrets."""
+    """Its content is given only to who asks for secrets; digests tell no more than whether it is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The generations that are kept: what changed, in what, the way back, and what is held back."""
 
 import asyncio
+from dataclasses import replace
 
 from master.api import goals
 from master.core import history
@@ -50,7 +51,9 @@ class HistoryVerbs:
         return reply
 
     async def diff(self, request: DiffQuery) -> DiffReply:
-        return history.diff(self._store.history(), request.before, request.after, request.paths)
+        """A hash lets a short password be guessed, so of a secret it is told as little as its content."""
+        reply = history.diff(self._store.history(), request.before, request.after, request.paths)
+        return replace(reply, files=tuple(map(self._desired.vault.public_diff, reply.files)))
 
     async def content(self, request: ContentQuery) -> ContentPart:
         """A secret's content is given only to who says that secrets may be shown."""

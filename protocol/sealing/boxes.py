@@ -125,7 +125,7 @@ def public_entry(entry: FileEntry, key: ScopeKey) -> FileEntry:
     """Return what everybody may see of an entry: of a secret, its name on the bus and the class of its size."""
     if not entry.secret:
         return entry
-    return replace(entry, digest=ContentBox(key, entry).name, size_bytes=_size_class(entry.size_bytes))
+    return replace(entry, digest=ContentBox(key, entry).name, size_bytes=size_class(entry.size_bytes))
 
 
 def seal_manifest(manifest: Manifest, key: ScopeKey) -> Manifest:
@@ -170,6 +170,7 @@ def _padded(length: int) -> int:
     return max(LAST_CHUNK_BYTES_MIN, 1 << (length - 1).bit_length()) if length else LAST_CHUNK_BYTES_MIN
 
 
-def _size_class(size_bytes: int) -> int:
+def size_class(size_bytes: int) -> int:
+    """Return the size that is shown of a secret: only so much that contents of about one size look alike."""
     whole = max(0, -(-size_bytes // CHUNK_BYTES) - 1) * CHUNK_BYTES
     return whole + _padded(size_bytes - whole)

@@ -1,5 +1,6 @@
 """The history on real parts: who, why, what; and the way back, also when the master is killed on it."""
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_two_generations_are_compared_also_when_they_are_larger_than_a_message(m
     assert "-line 30000" in shown and "+another line" in shown
     assert sum(line.startswith(("+", "-")) for line in shown) == 4
     assert mesh.ok("file", "diff", str(second), str(second)) == "Nothing differs.\n"
+
+
+def test_of_a_secret_not_even_the_hash_is_told(mesh: RunningMesh) -> None:
+    """A short password is found by trying, and an observer may ask for differences."""
+    first, second = edit(mesh, RAPI, "1234"), edit(mesh, RAPI, "4321")
+    shown = mesh.ok("file", "diff", str(first), str(second), "--json")
+    for content in (b"1234", b"4321"):
+        assert hashlib.sha256(content).hexdigest()[:12] not in shown
+    (found,) = [one for one in json.loads(shown)["files"] if one["path"] == RAPI]
+    assert found["before"]["digest"] != found["after"]["digest"] and found["after"]["size_bytes"] == 256
 
 
 def test_secrets_stay_secret_unless_they_are_asked_for(mesh: RunningMesh) -> None:

@@ -6,6 +6,7 @@ only root can read, has the hash of what lies beside it. The scanner counts beca
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,34 @@ def use(used: Used) -> None:
     ):
         used.run(*words, ok=words[-1] != "verify")
         used.run(*words, "--json", ok=words[-1] != "verify")
+    used.run("cluster", "renew-crypto")
+    for words in (
+        ["file", "log"],
+        ["file", "diff", "1", "3"],
+        ["file", "explain", "/etc/ganeti/rapi_users", "--node", "node2"],
+        ["cluster", "keys"],
+        ["cluster", "access", "list"],
+        ["cluster", "audit", "list"],
+    ):
+        used.run(*words)
+        used.run(*words, "--json")
     used.run("file", "remove", "/etc/ganeti/large")
     used.run("node", "remove", "node3")
 
 
-def scan(scanner: Scanner, used: Used, temporary: Path) -> None:
+def private_keys(mesh: RunningMesh) -> dict[Path, Planted]:
+    """Return every private key that there is now, by the file that alone may hold it."""
+    found = {path: path.read_bytes().strip() for path in mesh.dir.rglob("*.nk")}
+    for path in (mesh.dir / "keys/ca.key", mesh.dir / "broker/tls.pem"):
+        found[path] = path.read_bytes().splitlines()[2]  # in the middle of the key
+    return {path: Planted(path.name, token, token) for path, token in found.items()}
+
+
+def scan(
+    scanner: Scanner, used: Used, temporary: Path, but_not: Callable[[RunningMesh, Path], bool] | None = None
+) -> None:
     mesh = used.mesh
+    but_not = but_not or may_hold_secrets
     for pid in (mesh.up.process.pid, *processes_of(mesh.dir)):
         scanner.look_at_process(pid)
     for number, text in enumerate(used.printed):
@@ -96,7 +119,7 @@ def scan(scanner: Scanner, used: Used, temporary: Path) -> None:
     for number, message in enumerate(used.spy.heard):
         scanner.look(f"message {number}, {message[:80]!r}", message)
     scanner.look_below(temporary)
-    scanner.look_below(mesh.dir, but_not=lambda path: may_hold_secrets(mesh, path))
+    scanner.look_below(mesh.dir, but_not=lambda path: but_not(mesh, path))
 
 
 def may_hold_secrets(mesh: RunningMesh, path: Path) -> bool:
@@ -130,11 +153,18 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: P
         scan(scanner, used, temporary)
         scan(control, used, temporary)
 
+        keys = private_keys(mesh)
+        for path, planted in keys.items():
+            assert planted.found_in(path.read_bytes()), path
+        kept = Scanner(keys.values())
+        scan(kept, used, temporary, but_not=lambda _, path: path in keys)
+
         candidates_only = Scanner([CANDIDATES])
         for ledger in LEDGERS:
             candidates_only.look(ledger, (mesh.node_root("node3") / ledger).read_bytes())
 
     assert scanner.finds + candidates_only.finds == []
+    assert kept.finds == [] and len(keys) > 8, "private keys are in their own files alone"
     assert scanner.looked_at > 500
     places = {find.split(":")[0].split(",")[0].split(" ")[0] for find in control.finds}
     assert {"message", "output"} <= places, "the scanner does see what is there"
