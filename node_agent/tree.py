@@ -6,6 +6,7 @@ to the one above it, so that a link swapped in on the way is refused and not fol
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from protocol import durable
-from protocol.names import ManagedPath, managed_path
+from protocol.names import PATHS_REMEMBERED_MAX, ManagedPath, managed_path
 
 DIRECTORIES_OPEN_MAX: Final = 200
 PATH_SHOWN_CHARS_MAX: Final = 100
@@ -34,9 +35,21 @@ class Tree:
         self._protected = tuple(protected)
         for prefix in (*allowed, *protected):
             assert prefix.startswith("/"), f"{prefix!r} is not an absolute path prefix"
+        self._refusals = functools.lru_cache(PATHS_REMEMBERED_MAX)(self._refusal)
 
     def refusal(self, path: ManagedPath) -> str | None:
         """Return why this node does not let the mesh touch a path, None if it does."""
+        return self._refusals(path)
+
+    def managed_path_of(self, real: Path) -> ManagedPath | None:
+        """Return the managed path of a real one; None outside the root, and for temporaries of ours."""
+        try:
+            path = managed_path("/" + str(real.relative_to(self.root)))
+        except ValueError:
+            return None
+        return None if any(durable.is_temporary(name) for name in path.split("/")) else path
+
+    def _refusal(self, path: ManagedPath) -> str | None:
         try:
             managed_path(path)
         except ValueError as error:
@@ -49,14 +62,6 @@ class Tree:
         if not any(_is_below(path, prefix) for prefix in self._allowed):
             return clipped(f"{shown(path)} is outside the paths this node allows: {', '.join(self._allowed)}")
         return None
-
-    def managed_path_of(self, real: Path) -> ManagedPath | None:
-        """Return the managed path of a real one; None outside the root, and for temporaries of ours."""
-        try:
-            path = managed_path("/" + str(real.relative_to(self.root)))
-        except ValueError:
-            return None
-        return None if any(durable.is_temporary(name) for name in path.split("/")) else path
 
 
 class Directories:

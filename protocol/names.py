@@ -6,6 +6,7 @@ no rule lets through a wildcard, a token separator, a control character or a pat
 
 import base64
 import binascii
+import functools
 import re
 from typing import Final, NewType
 
@@ -30,6 +31,10 @@ GROUP_PREFIX: Final = "group-"
 
 PATH_BYTES_MAX: Final = 1024
 COMPONENT_BYTES_MAX: Final = 255
+
+PATHS_REMEMBERED_MAX: Final = 4096
+KEYS_REMEMBERED_MAX: Final = 256
+"""Names that were found to be good lately are not checked again: the same ones come with every message."""
 
 _USER_KEY_PREFIX = 20 << 3
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*", re.ASCII)
@@ -78,6 +83,7 @@ def digest(text: str) -> Digest:
     return Digest(text)
 
 
+@functools.lru_cache(KEYS_REMEMBERED_MAX)
 def public_key(text: str) -> str:
     """Return `text` as a user's public nkey; ValueError if it is none.
 
@@ -94,6 +100,7 @@ def public_key(text: str) -> str:
     return text
 
 
+@functools.lru_cache(PATHS_REMEMBERED_MAX)
 def managed_path(text: str) -> ManagedPath:
     """Return `text` as a managed path; ValueError names the rule it breaks.
 

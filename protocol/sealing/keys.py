@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import functools
 
 from nacl.signing import SigningKey, VerifyKey
 
-from protocol.names import public_key
+from protocol.names import KEYS_REMEMBERED_MAX, public_key
 
 _USER_PREFIX = bytes([20 << 3])
 
@@ -15,6 +16,7 @@ def signing_key(seed: str) -> SigningKey:
     return SigningKey(base64.b32decode(_padded(seed))[2:34])
 
 
+@functools.lru_cache(KEYS_REMEMBERED_MAX)
 def verify_key(text: str) -> VerifyKey:
     """Return the key in a public nkey; ValueError if the text is none."""
     return VerifyKey(base64.b32decode(public_key(text))[1:33])
