@@ -134,7 +134,7 @@ class Desired:
         A path is in one scope at a time: a list that is older than its withdrawal from another scope is outdated.
         """
         self.revision += 1
-        self.wanted = {}
+        before, self.wanted = self.wanted, {}
         self._withdrawn = {}
         manifests = [self._manifests[scope] for scope in self.scopes if scope in self._manifests]
         left: dict[ManagedPath, Version] = {}
@@ -148,4 +148,5 @@ class Desired:
                 other = self.wanted.get(entry.path)
                 is_newer = other is None or other.entry.generation <= entry.generation
                 if is_newer and left.get(entry.path, (0, 0)) <= manifest.version:
-                    self.wanted[entry.path] = Wanted(manifest.scope, entry)
+                    want, then = Wanted(manifest.scope, entry), before.get(entry.path)
+                    self.wanted[entry.path] = then if then is not None and then == want else want

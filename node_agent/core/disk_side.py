@@ -4,7 +4,7 @@ One observation or one plan is under way at any time; when neither is and nothin
 disk is *settled*, and only then are receipts given.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Protocol
 
 from node_agent.core.desired import Desired, Version
@@ -24,6 +24,7 @@ from node_agent.core.reconcile import (
 )
 from node_agent.core.reporter import Reporter, an_error
 from node_agent.core.retries import Retries
+from node_agent.core.settled import Settled
 from protocol.messages import FileError
 from protocol.names import ManagedPath, ScopeName
 
@@ -55,6 +56,7 @@ class DiskSide:
         self._watched: frozenset[ManagedPath] = frozenset()
         self._generations: dict[ManagedPath, int] = {}
         self._doubted_since: dict[ManagedPath, int] = {}
+        self._settled = Settled()
 
     @property
     def awaits_word_since(self) -> int | None:
@@ -123,9 +125,8 @@ class DiskSide:
     def work(self, word: Word) -> list[Effect]:
         """Return the next observation or plan. If there is none the disk is settled; but it may wait for word."""
         effects = self._watch()
-        unseen = (self._dirty & self._watched) | {
-            path for path in self._watched if path not in self._found and not self._is_held(path)
-        }
+        unfound = (path for path in self._watched - self._found.keys() if not self._is_held(path))
+        unseen = (self._dirty & self._watched) | {*unfound}
         self._dirty.clear()
         if unseen:
             self.is_busy = True
@@ -173,9 +174,12 @@ class DiskSide:
         A path that moves is published where it goes before it is withdrawn where it was; but the bell of the former
         may have been lost. What must not stay here waits for nothing.
         """
-        surplus = dict(self._surplus())
+        unsettled = self._unsettled()
+        surplus = dict(self._surplus(unsettled))
         wanted = {
-            path: want for path, want in self._desired.wanted.items() if path not in surplus and not self._is_held(path)
+            path: self._desired.wanted[path]
+            for path in unsettled
+            if path in self._desired.wanted and path not in surplus and not self._is_held(path)
         }
         outdated = {path for path, want in wanted.items() if self._is_outdated(path, want)}
         doubted = outdated | {path for path in surplus if not self._goes_at_once(surplus[path])}
@@ -188,14 +192,21 @@ class DiskSide:
         return reconcile(
             wanted,
             self._found,
-            surplus | {path: known for path, known in self._holdings.known.items() if path in wanted},
+            surplus | {path: self._holdings.known[path] for path in wanted if path in self._holdings.known},
             {path: withdrawal for path, withdrawal in leaving if withdrawal},
             holds_sources=self._desired.holds_sources,
         )
 
     def _differing(self) -> frozenset[ManagedPath]:
         """Return what is not, or not known to be, as it should be."""
-        return frozenset(path for path, want in self._desired.wanted.items() if not self._is_right(path, want))
+        wanted = self._desired.wanted
+        return frozenset(p for p in self._unsettled() if p in wanted and not self._is_right(p, wanted[p]))
+
+    def _unsettled(self) -> list[ManagedPath]:
+        """Return what may need something to be done, or noted: nobody looks at the rest again and again."""
+        desired = self._desired
+        under = (desired.scopes, desired.holds_sources, desired.is_frozen)
+        return self._settled.others(desired.wanted, self._found, self._holdings.known, under=under)
 
     def _is_right(self, path: ManagedPath, want: Wanted) -> bool:
         here = self._found.get(path)
@@ -206,10 +217,11 @@ class DiskSide:
         at_once = tuple(removal for removal in plan.removals if self._goes_at_once(removal))
         return Plan(removals=at_once) if at_once else plan
 
-    def _surplus(self) -> Iterator[tuple[ManagedPath, Known]]:
+    def _surplus(self, unsettled: Iterable[ManagedPath]) -> Iterator[tuple[ManagedPath, Known]]:
         """Yield what is here of the mesh's and should not be, as far as that can be known."""
-        for path, known in self._holdings.known.items():
-            if self._is_held(path) or self._desired.holds_sources:
+        for path in unsettled:
+            known = self._holdings.known.get(path)
+            if known is None or self._is_held(path) or self._desired.holds_sources:
                 continue
             if not is_ours(self._found[path], known) and not self._has_backups_to_purge(path, known):
                 continue
@@ -253,22 +265,28 @@ class DiskSide:
 
     def _settle(self) -> None:
         """Nothing is under way and nothing is left that could be done now: take stock."""
-        self._forget_what_is_gone()
-        wrong = self._differing()
-        for path, want in self._desired.wanted.items():
-            if path in wrong:
+        unsettled = self._unsettled()
+        self._forget_what_is_gone(unsettled)
+        wrong = set()
+        for path, want in ((path, self._desired.wanted[path]) for path in unsettled if path in self._desired.wanted):
+            if not self._is_right(path, want):
+                wrong.add(path)
                 continue
             self._generations[path] = want.entry.generation
             self._clear(path)
             if not self._desired.holds_sources:
                 self._holdings.note_right(path, want)
+            self._settled.note(path, want, self._found[path], self._holdings.known.get(path))
         receipts = self._complete(wrong)
         if (receipts, self._holdings.scopes) != (self.receipts, self._reporter.holding):
             self.receipts = receipts
             self._reporter.is_due = True
 
-    def _forget_what_is_gone(self) -> None:
-        for path, known in list(self._holdings.known.items()):
+    def _forget_what_is_gone(self, unsettled: Iterable[ManagedPath]) -> None:
+        for path in unsettled:
+            known = self._holdings.known.get(path)
+            if known is None:
+                continue
             here = self._found.get(path)
             is_wanted = path in self._desired.wanted
             may_go = self._goes_at_once(known) if is_wanted else self._may_withdraw(known)

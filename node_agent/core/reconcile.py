@@ -148,7 +148,9 @@ def reconcile(
         if path not in wanted
         if is_ours(found[path], known[path]) or has_backups_to_purge(found[path], withdrawn.get(path))
     )
-    holders = {here.digest: path for path, here in sorted(found.items(), reverse=True) if here.kind == "file"}
+    lacking = {want.entry.digest for want in differing.values()}
+    holding = [(path, here.digest) for path, here in found.items() if here.digest in lacking and here.kind == "file"]
+    holders = {digest: path for path, digest in sorted(holding, reverse=True)}
     blocked = [(path, found[path].reason) for path in (*differing, *surplus) if found[path].kind == "blocked"]
     return Plan(
         writes=tuple(
