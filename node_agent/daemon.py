@@ -1,7 +1,7 @@
 """The agent's loop: it carries events to the state machine and its effects to the bus and the disk, and owns the clock.
 
 Every action ends in one event, also when it fails. Effects of one event are begun in order; `Remember` is finished
-before the next one begins.
+before anything that comes after it is done to a file or said: one trip to the disk does for both.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from node_agent.verifying import Verifying
 from protocol.bus import AgentBus, AgentEvent, Connected, Disconnected, Garbled
 from protocol.errors import DecodeError, Unavailable
 from protocol.messages import BlobWanted, FileEntry, NodeBell, ScopeBell
-from protocol.names import ManagedPath, ScopeName
+from protocol.names import ScopeName
 from protocol.readiness import Pulse, Readiness
 
 TICK_S = 1.0
@@ -63,7 +63,6 @@ class AgentDaemon:
         self._log = log.bind(node=settings.node)
         self._events: asyncio.Queue[e.Event] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._fetches: asyncio.Queue[ScopeName | None] = asyncio.Queue()
-        self._paths: frozenset[ManagedPath] = frozenset()
         self._bus: AgentBus
 
     def hear(self, event: AgentEvent) -> None:
@@ -103,8 +102,12 @@ class AgentDaemon:
             self._tasks.create_task(self._keep_time())
             self._tasks.create_task(self._rescan())
             while True:
-                for effect in self._agent.handle(await self._events.get()):
+                effects = self._agent.handle(await self._events.get())
+                for effect in effects:
                     await self._begin(effect)
+                kinds = {type(effect) for effect in effects}
+                if e.Remember in kinds and e.Perform not in kinds:
+                    await self._remember()
                 self._take_stock()
 
     async def drain(self) -> None:
@@ -135,11 +138,11 @@ class AgentDaemon:
             case e.Perform():
                 self._tasks.create_task(self._perform(effect))
             case e.Remember(memory):
-                await self._remember(memory)
+                self._disk.owe(memory)
             case e.Watch(paths):
-                self._paths = paths
                 self._disk.watch(paths)
             case e.Report():
+                await self._remember()
                 await self._report(effect)
             case _:
                 assert_never(effect)
@@ -197,7 +200,6 @@ class AgentDaemon:
             self._log.warning("file_failed", path=path, reason=reason)
         self._log.info("plan_performed", done=len(outcome.found), failed=len(outcome.errors), took_ms=took_ms)
         await self._events.put(e.PlanFinished(effect.plan, outcome))
-        self._disk.watch(self._paths)
 
     async def _content(self, scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
         """Yield a content from the bus; if the bus lacks it, or has it wrong, the master is asked to store it again."""
@@ -228,12 +230,12 @@ class AgentDaemon:
         except Unavailable as error:
             self._log.warning("ask_failed", reason=str(error))
 
-    async def _remember(self, memory: e.Memory) -> None:
+    async def _remember(self) -> None:
         """Without its memory the agent could not say what it wrote: until the disk takes it, nothing goes on."""
         pause_s = self._settings.retry_first_s
         while True:
             try:
-                return await self._disk.remember(memory)
+                return await self._disk.settle()
             except Unavailable as error:
                 self._log.error("ledger_not_written", reason=str(error), retry_s=pause_s)
             self.pulse.beat()  # it is alive, and says what it waits for: to start it again would help nobody

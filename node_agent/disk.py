@@ -15,7 +15,9 @@ from node_agent.core.reconcile import Found, Outcome, Plan
 from node_agent.files import Fetch, NodeFiles
 from node_agent.ledger import Ledger
 from node_agent.os_search import OsSearch
+from protocol.errors import Unavailable
 from protocol.file_hints import FileHints
+from protocol.messages import REASON_CHARS_MAX
 from protocol.names import ManagedPath
 from protocol.os_messages import OsDefinition, OsReport
 
@@ -44,8 +46,11 @@ class Disk(OsCatalog, Protocol):
     async def recall(self) -> tuple[Memory, int]:
         """Return what is remembered, before anything else, and how much was swept of what interrupted writes left."""
 
-    async def remember(self, memory: Memory) -> None:
-        """Make it durable."""
+    def owe(self, memory: Memory) -> None:
+        """Take a memory that is to be durable before the next plan is performed. It says all that the last one says."""
+
+    async def settle(self) -> None:
+        """Make durable what is owed."""
 
     async def observe(self, paths: Collection[ManagedPath], *, afresh: bool) -> Mapping[ManagedPath, Found]: ...
 
@@ -76,14 +81,24 @@ class LocalDisk:
         memory = self._ledger.open()
         return memory, self.files.sweep(memory.known)
 
-    async def remember(self, memory: Memory) -> None:
-        await asyncio.to_thread(self._ledger.save, memory)
+    def owe(self, memory: Memory) -> None:
+        self._ledger.owe(memory)
+
+    async def settle(self) -> None:
+        if self._ledger.owes:
+            await asyncio.to_thread(self._ledger.settle)
 
     async def observe(self, paths: Collection[ManagedPath], *, afresh: bool) -> Mapping[ManagedPath, Found]:
         return await asyncio.to_thread(self.files.observe, paths, afresh=afresh)
 
     async def perform(self, plan: Plan, fetch: Fetch) -> Outcome:
-        return await self.files.perform(plan, fetch)
+        try:
+            return await self.files.perform(plan, fetch, first=self._ledger.settle)
+        except Unavailable as error:
+            return Outcome({}, dict.fromkeys(plan.paths, f"held back: {error}"[:REASON_CHARS_MAX]))
+        finally:
+            if not self._hints.watches(self.files.watch_directories(plan.paths)):
+                self.watch_again()  # a directory has been made
 
     def watch(self, paths: Collection[ManagedPath]) -> None:
         self._paths = frozenset(paths)

@@ -10,7 +10,7 @@ import functools
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -70,21 +70,24 @@ class NodeFiles:
         with Directories(self._tree) as directories:
             return {path: self._observe(directories, owners, path, afresh) for path in paths}
 
-    async def perform(self, plan: Plan, fetch: Fetch) -> Outcome:
+    async def perform(self, plan: Plan, fetch: Fetch, *, first: Callable[[], None] = lambda: None) -> Outcome:
         """Do the whole plan: stage every write, then replace, then remove. A path is in `found` or in `errors`.
 
         What hinders one path is that path's error. What hinders staging as such (a full disk, a content that cannot
         be had or is not what it claims to be) holds back the whole plan, and nothing has changed. Cancelled, it
         leaves the plan wholly undone, or done if the first target had been replaced. `plan.errors` is not looked at.
+        `first` is called, in a thread, before anything is done to the disk; what it raises ends the plan.
         """
         if plan.is_empty:
             return Outcome({}, {})
         staging = Staging(self._tree, self._backups)
         try:
             inbox = _Inbox(staging)
-            lacking = await _in_thread(staging.prepare, plan.writes)
-            await _fetch_all(lacking, fetch, inbox, staging)
-            await _in_thread(_finish, staging, inbox.take(), plan)
+            ahead = _fetched_ahead(plan, self._tree)
+            await _fetch_all(ahead, fetch, inbox, staging)
+            if lacking := await _in_thread(_begin, staging, inbox, plan, {*ahead}, first):
+                await _fetch_all(lacking, fetch, inbox, staging)
+                await _in_thread(_finish, staging, inbox, plan)
         except Abandoned as stop:
             held_back = clipped(f"held back: {shown(stop.path)}: {stop.reason}")
             paths = [*(write.entry.path for write in plan.writes), *(removal.path for removal in plan.removals)]
@@ -194,8 +197,21 @@ class _Inbox:
         return pieces
 
 
+def _fetched_ahead(plan: Plan, tree: Tree) -> Sequence[Write]:
+    """Return what is fetched before anything is done: little content, so that the rest is one call into a thread."""
+    foreign = [
+        write
+        for write in plan.writes
+        if write.entry.size_bytes and write.copy_of is None and tree.refusal(write.entry.path) is None
+    ]
+    return foreign if sum(write.entry.size_bytes for write in foreign) < GATHERED_BYTES_MAX else ()
+
+
 async def _fetch_all(writes: Sequence[Write], fetch: Fetch, inbox: _Inbox, staging: Staging) -> None:
     """Fetch a few files at a time. Abandoned as soon as one cannot be had; the others are then cancelled."""
+    if len(writes) == 1:
+        await _fetch_one(writes[0], fetch, inbox, staging)
+        return
     waiting = iter(writes)
     stops: list[Abandoned] = []
 
@@ -238,8 +254,19 @@ async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[
             await pieces.aclose()
 
 
-def _finish(staging: Staging, pieces: list[tuple[Write, bytes]], plan: Plan) -> None:
-    staging.receive(pieces)
+def _begin(
+    staging: Staging, inbox: _Inbox, plan: Plan, ahead: Collection[Write], first: Callable[[], None]
+) -> list[Write]:
+    """Do the whole plan if all of its content is here; otherwise return what is still to be fetched."""
+    first()
+    lacking = [write for write in staging.prepare(plan.writes) if write not in ahead]
+    if not lacking:
+        _finish(staging, inbox, plan)
+    return lacking
+
+
+def _finish(staging: Staging, inbox: _Inbox, plan: Plan) -> None:
+    staging.receive(inbox.take())
     staging.commit(plan.removals)
     staging.discard()
 

@@ -5,6 +5,7 @@ fdatasync, no new name. The older of the two is overwritten, so that a write tha
 """
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,8 @@ class Ledger:
         self._directory = state_dir
         self._sequence = 0
         self._next = NAMES[0]
+        self._owed: Memory | None = None
+        self._one_at_a_time = threading.Lock()
 
     def open(self) -> Memory:
         """Return the memory, an empty one at the very first start. Refused if none is whole: it decides removals.
@@ -66,6 +69,23 @@ class Ledger:
                 moved = "move it away, and this node takes stock anew"
                 raise Refused(f"{slot.path} is damaged: {slot.damage}; {moved}")
         return Memory()
+
+    @property
+    def owes(self) -> bool:
+        """True if there is a memory that is not durable yet."""
+        return self._owed is not None
+
+    def owe(self, memory: Memory) -> None:
+        """Take a memory that `settle` is to make durable. It says all that an earlier one says."""
+        self._owed = memory
+
+    def settle(self) -> None:
+        """Make the newest memory durable, unless it is: from any thread, before anything is done that it speaks of."""
+        with self._one_at_a_time:
+            if (memory := self._owed) is not None:
+                self.save(memory)
+                if self._owed is memory:
+                    self._owed = None
 
     def save(self, memory: Memory) -> None:
         """Make a memory durable; Unavailable if the disk is in the way, and then the former one stays."""

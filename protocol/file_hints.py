@@ -38,6 +38,10 @@ class FileHints:
             self._directories = wanted
             self._changed.set()
 
+    def watches(self, directories: Collection[Path]) -> bool:
+        """True if all of these are being watched."""
+        return self._directories.issuperset(directories)
+
     async def next(self) -> frozenset[Path] | None:
         """Return the next paths that may have changed; None: anything may have."""
         return await self._hints.get()

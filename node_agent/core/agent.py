@@ -136,20 +136,20 @@ class Agent:
     def _pass_time(self, now_s: float) -> list[e.Effect]:
         self._now_s = now_s
         self._disk.pass_time(now_s)
+        effects = self._bus.pass_time(now_s)
         if now_s - self._reporter.reported_s >= self._beat_interval_s:
             self._reporter.is_due = True
-        effects = self._bus.pass_time(now_s)
-        if self._holdings.is_changed and not self._disk.is_busy:
-            effects += self._remember()
+            if self._holdings.is_changed and not self._disk.is_busy:
+                effects += self._remember()
         return effects
 
     def _advance(self) -> list[e.Effect]:
         """Start the next piece of work if none is under way; report, if there is something to say.
 
         What the agent takes up is remembered before it acts on it or says so. That it has done what it intended is
-        remembered with the next tick: until then the intent says enough for an agent that dies in between, and a
-        generation costs one write of the ledger. Costs nothing that grows with the number of files unless something
-        happened to them.
+        remembered with the next beat: until then the intent says enough for an agent that dies in between, and a
+        generation costs one write of the ledger, in one go with its files. Costs nothing that grows with the number of
+        files unless something happened to them.
         """
         effects: list[e.Effect] = []
         if self._disk.is_unsettled and not self._disk.is_busy:

@@ -30,6 +30,7 @@ class RemoteDisk:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._owed: Memory | None = None
         self._paths: frozenset[ManagedPath] = frozenset()
         self._watch_due = asyncio.Event()
         self._touched: asyncio.Queue[Touched] = asyncio.Queue(TOUCHED_WAITING_MAX)
@@ -43,8 +44,17 @@ class RemoteDisk:
                 if part.is_last:
                     return Memory(part.serial, part.versions, known), part.swept
 
-    async def remember(self, memory: Memory) -> None:
-        await self._client.ask(m.Remember(), m.Done)
+    def owe(self, memory: Memory) -> None:
+        self._owed = memory
+
+    async def settle(self) -> None:
+        if (owed := self._owed) is not None:
+            await self._client.ask(m.Remember(), m.Done)
+            self._note_settled(owed)
+
+    def _note_settled(self, owed: Memory | None) -> None:
+        if self._owed is owed:
+            self._owed = None
 
     async def observe(self, paths: Collection[ManagedPath], *, afresh: bool) -> Mapping[ManagedPath, Found]:
         found: dict[ManagedPath, Found] = {}
@@ -61,8 +71,11 @@ class RemoteDisk:
     async def perform(self, plan: Plan, fetch: Fetch) -> Outcome:
         if plan.is_empty:
             return Outcome({}, {})
+        owed = self._owed
         try:
-            return await self._perform(plan, fetch)
+            outcome = await self._perform(plan, fetch)
+            self._note_settled(owed)  # it notes for itself before it writes
+            return outcome
         except (Refused, Unavailable) as error:
             return Outcome({}, dict.fromkeys(plan.paths, f"not done: {error}"[:300]))
 

@@ -82,6 +82,10 @@ class Rig:
         self.tell(NodeBell(node=NODE, epoch=1, serial=1, look=look))
         self.run()
 
+    def beat(self) -> None:
+        """Let so much time pass that the agent has said that it is there, and noted what it has done."""
+        self.tick(Timing().beat_interval_s)
+
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, a second at a time, and come to rest after each."""
         while seconds > 0:

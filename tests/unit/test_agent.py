@@ -86,24 +86,24 @@ def test_what_is_written_anew_is_noted_before_it_is_written() -> None:
         "Perform",
         "Report",
     ]
-    rig.tick()
+    rig.beat()
     intent, done = rig.asked(e.Remember)
     assert intent.memory.known[OTHER] == Known(ALL, digest_of("content"), is_intent=True)
     assert intent.memory.versions == {ALL: (1, 6)}
     assert done.memory.known[OTHER] == Known(ALL, digest_of("content"))
 
 
-def test_the_second_note_comes_with_a_tick() -> None:
+def test_the_second_note_comes_with_a_beat() -> None:
     """Two fsyncs less for every edit, and for ten in a row; what the first note says is enough after a crash."""
     rig = a_rig()
-    rig.tick()
+    rig.beat()
     rig.forget_history()
     for generation in range(6, 16):
         rig.publish(an_entry(content=f"content {generation}", generation=generation), generation=generation)
         rig.ring()
         assert kinds(rig.history)[-3:] == ["Remember", "Perform", "Report"]
 
-    rig.tick()
+    rig.beat()
 
     assert len(rig.asked(e.Remember)) == 11
     assert rig.memory.known == {PATH: Known(ALL, digest_of("content 15"))}
@@ -112,7 +112,7 @@ def test_the_second_note_comes_with_a_tick() -> None:
 def test_after_a_crash_before_the_second_note_both_contents_are_known_as_the_meshs() -> None:
     """No backup is made of what the mesh itself has published."""
     rig = a_rig()
-    rig.tick()
+    rig.beat()
     rig.publish(an_entry(content="content 6", generation=6), generation=6)
     rig.ring()
     for generation in (7, 8):
@@ -154,7 +154,7 @@ def test_a_crash_between_intent_and_write_leaves_foreign_files_alone(content: st
     rig.publish(generation=2)
 
     rig.restart()
-    rig.tick()
+    rig.beat()
 
     assert (PATH in rig.disk.files) == (content == "by hand")
     assert rig.memory.known == {}
@@ -218,7 +218,7 @@ def test_sequence_numbers_grow_within_one_boot() -> None:
 
 def test_an_idle_agent_says_that_it_is_there_and_nothing_else() -> None:
     rig = a_rig()
-    rig.tick()
+    rig.beat()
     rig.forget_history()
     for _ in range(60):
         rig.tell(a_scope_bell(ALL, 5, is_beat=True))
@@ -274,7 +274,7 @@ def count_rounds(rig: Rig) -> None:
 def test_idle_ticks_beats_bells_and_hints_do_not_go_through_the_files() -> None:
     """No cost may grow with the number of managed files when nothing changed (issue 2, Speed and memory)."""
     rig = a_rig()
-    rig.tick()
+    rig.beat()
     count_rounds(rig)
 
     for _ in range(20):
@@ -293,7 +293,7 @@ def test_idle_ticks_beats_bells_and_hints_do_not_go_through_the_files() -> None:
 def test_a_look_that_finds_nothing_new_on_the_bus_does_not_go_through_the_files() -> None:
     """A master that is away makes every node look; a thousand of them with a thousand files must not mind."""
     rig = a_rig()
-    rig.tick()
+    rig.beat()
     count_rounds(rig)
 
     rig.tick(100)

@@ -38,7 +38,7 @@ def a_candidate() -> Rig:
 
 def test_what_is_published_comes_to_the_disk() -> None:
     rig = a_rig()
-    rig.tick()
+    rig.beat()
 
     assert rig.disk.files == {PATH: found_as(an_entry())}
     assert rig.receipts == {ALL: 5}
@@ -101,7 +101,7 @@ def test_a_receipt_is_given_only_when_all_of_it_is_on_the_disk() -> None:
     rig.publish(an_entry(content="new", generation=6), an_entry(OTHER, generation=6), generation=6)
     rig.tell(a_scope_bell(ALL, 6))
     perform = rig.run_until(e.Perform)
-    rig.tick()
+    rig.beat()
     rig.tell(e.Tick(100.0))
     rig.run()
     assert rig.receipts == {ALL: 5}, "the new one is not there yet"
@@ -323,7 +323,7 @@ def test_a_withdrawn_file_is_removed(purge: bool) -> None:
 
     rig.ring()
 
-    rig.tick()
+    rig.beat()
     assert rig.disk.files == {}
     assert rig.disk.backups == ([] if purge else [(PATH, digest_of("content"))])
     assert rig.receipts == {ALL: 6}
@@ -340,7 +340,7 @@ def test_a_purge_takes_the_backups_of_a_file_that_is_gone_already(purge: bool) -
     rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6, purge=purge)])
 
     rig.start()
-    rig.tick()
+    rig.beat()
 
     assert ((PATH, digest_of("older")) in rig.disk.backups) is not purge
     assert (OTHER, digest_of("older")) in rig.disk.backups
@@ -356,7 +356,7 @@ def test_a_purge_that_fails_is_tried_again_and_no_receipt_is_given_before() -> N
     rig.publish(generation=6, withdrawn=[Withdrawal(path=PATH, generation=6, purge=True)])
 
     rig.start()
-    rig.tick()
+    rig.beat()
     assert (rig.receipts, rig.errors) == ({}, {PATH: "Input/output error"})
 
     rig.disk.barred.clear()
@@ -373,7 +373,7 @@ def test_nothing_is_purged_of_a_file_that_is_listed_again() -> None:
     rig.tell(e.FilesTouched(None))
 
     rig.ring()
-    rig.tick()
+    rig.beat()
 
     assert rig.disk.files == {PATH: found_as(again)}
     assert rig.disk.backups == [(PATH, digest_of("older"))]
@@ -519,7 +519,7 @@ def test_a_demoted_node_gives_secrets_back_and_keeps_no_copy() -> None:
     assert rig.disk.files.keys() == {PATH}
     assert rig.disk.backups == []
     assert (rig.status.serial, rig.status.holding, rig.receipts) == (2, (ALL,), {ALL: 1})
-    rig.tick()
+    rig.beat()
     assert rig.memory.known.keys() == {PATH}
 
 

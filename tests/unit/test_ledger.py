@@ -61,6 +61,34 @@ def test_the_last_memory_counts(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {*NAMES}
 
 
+def test_what_is_owed_is_made_durable_once_and_only_the_newest(tmp_path: Path) -> None:
+    """Whoever comes first does it for all: a later memory says all that an earlier one says."""
+    ledger = Ledger(tmp_path)
+    ledger.settle()
+    assert not list(tmp_path.iterdir())
+    ledger.owe(replace(MEMORY, serial=(1, 7)))
+    ledger.owe(MEMORY)
+    assert ledger.owes
+
+    ledger.settle()
+
+    assert not ledger.owes
+    assert Ledger(tmp_path).open() == MEMORY
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    ledger.settle()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == written == {NAMES[0]: written[NAMES[0]]}
+
+
+def test_what_the_disk_did_not_take_is_still_owed(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "not there")
+    ledger.owe(MEMORY)
+
+    with pytest.raises(Unavailable):
+        ledger.settle()
+
+    assert ledger.owes
+
+
 def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:
     Ledger(tmp_path).save(MEMORY)
     leftover = tmp_path / durable.temporary_name()
