@@ -60,9 +60,9 @@ def _print(facts: dict[str, object], results: list[Result]) -> None:
     if shown:
         _say("\n" + table(shown))
         _say("\n" + usage_table(shown))
-    if traced:
-        _say("\nwhere the time of one 16 KiB file goes, 3 nodes, traced from outside (median):")
-        _say("\n".join(stages.stage_lines(traced)))
+    for files in sorted({int(str(result.facts["files"])) for result in traced}):
+        _say(f"\nwhere the time of {files} of 16 KiB goes, 3 nodes, traced from outside (median):")
+        _say("\n".join(stages.stage_lines([result for result in traced if result.facts["files"] == files])))
 
 
 def _say(text: str) -> None:

@@ -77,8 +77,11 @@ async def _idle(bench: Bench) -> list[Result]:
     return await idle.idle(bench.mesh, bench.name, interval_s=bench.effort.idle_s)
 
 
-async def _stages(bench: Bench) -> list[Result]:
-    return await stages.stages(bench.mesh, bench.name, repetitions=bench.effort.repetitions)
+def _stages(*, files: int) -> Case:
+    async def case(bench: Bench) -> list[Result]:
+        return await stages.stages(bench.mesh, bench.name, files=files, repetitions=bench.effort.repetitions)
+
+    return case
 
 
 FEW, FEW_FILES, MANY_FILES, MANY = Shape(3), Shape(3, files=3), Shape(3, files=1000), Shape(100, is_swarm=True)
@@ -93,7 +96,8 @@ CASES: dict[Shape, dict[str, Case]] = {
         "wait-3": _wait,
         "catch-up-3": _catch_up,
         "broker-kill-3": _broker_kill,
-        "stages-3": _stages,
+        "stages-3": _stages(files=1),
+        "stages-25-files-3": _stages(files=25),
     },
     FEW_FILES: {"idle-3-files": _idle},
     MANY_FILES: {

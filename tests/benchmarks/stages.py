@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.names import ALL
+from protocol.names import ALL, ManagedPath
 from tests.benchmarks.converge import once, pause
 from tests.benchmarks.mesh import Mesh, managed
 from tests.benchmarks.results import Result
@@ -22,7 +22,8 @@ from tests.benchmarks.tap import Heard, Tap
 
 FILE_BYTES = 16 * 1024
 
-_CREATE, _MOVED_TO = 0x100, 0x80
+_CREATE, _MOVED_TO, _WRITTEN = 0x100, 0x80, 0x8
+_HAPPENED = {_CREATE: "created", _MOVED_TO: "renamed", _WRITTEN: "written"}
 _EVENT = struct.Struct("iIII")
 
 
@@ -36,31 +37,31 @@ class Seen:
 
 STAGES = (
     ("watch: until the master begins to store the content", "first disk blobs created"),
-    ("read, hash, write, sync the content", "first disk blobs renamed"),
+    ("read, hash, write, sync the contents", "last disk blobs renamed"),
     ("sync the directory, plan: until the generation's record is begun", "first disk history created"),
     ("write and sync the record", "first disk history renamed"),
     ("sync the directory: until the content goes to the broker", "first bus blob"),
+    ("until the last content goes to the broker", "last bus blob"),
     ("until events and manifest go to the broker", "first bus manifest"),
     ("until the bell", "first bus bell"),
     ("until the last node asks for the manifest", "last bus get manifest"),
-    ("until the last node asks for the content", "last bus get blob"),
-    ("until the last node begins to write", "last disk node created"),
+    ("verify it, decide: until the last node asks for the last content", "last bus get blob"),
+    ("until the last node has noted what it is about to do", "last disk agent written"),
     ("write, sync, read back, rename: last node", "last disk node renamed"),
-    ("sync the directory, write the memory: last node", "last disk agent renamed"),
     ("sync the directory, report: until the last receipt", "last bus status"),
 )
 """Each stage ends with the first or the last observation of its kind, and together they are the whole time."""
 
 
-async def stages(mesh: Mesh, name: str, *, repetitions: int) -> list[Result]:
-    """Return the stages of one small file's way in ms. A stage of the last node may be less than nothing."""
+async def stages(mesh: Mesh, name: str, *, files: int, repetitions: int) -> list[Result]:
+    """Return the stages of the way of files changed together, in ms. One of the last node may be less than nothing."""
     found: dict[str, list[float]] = {stage: [] for stage, _ in STAGES}
-    await once(mesh, {managed(0): os.urandom(FILE_BYTES)})
+    await once(mesh, _contents(files))
     for _ in range(repetitions):
         await pause()
         seen: list[Seen] = []
         async with _tracing(mesh, seen):
-            took_ms, _ = await once(mesh, {managed(0): os.urandom(FILE_BYTES)})
+            took_ms, _ = await once(mesh, _contents(files))
         renamed_ns = min(one.at_ns for one in seen if one.what == "disk source renamed")
         until_receipts = [one for one in seen if renamed_ns <= one.at_ns <= renamed_ns + took_ms * 1e6]
         last_ns = renamed_ns
@@ -69,7 +70,7 @@ async def stages(mesh: Mesh, name: str, *, repetitions: int) -> list[Result]:
             found[stage].append((at_ns - last_ns) / 1e6)
             last_ns = at_ns
     return [
-        Result(name=f"{name}-{number:02}", unit="ms", values=tuple(values), facts={"stage": stage})
+        Result(name=f"{name}-{number:02}", unit="ms", values=tuple(values), facts={"stage": stage, "files": files})
         for number, (stage, values) in enumerate(found.items(), start=1)
     ]
 
@@ -77,6 +78,10 @@ async def stages(mesh: Mesh, name: str, *, repetitions: int) -> list[Result]:
 def stage_lines(results: Sequence[Result]) -> list[str]:
     """Return the stages as text: the median of each, and what it is."""
     return [f"{statistics.median(result.values):8.2f} ms  {result.facts['stage']}" for result in results]
+
+
+def _contents(files: int) -> dict[ManagedPath, bytes]:
+    return {managed(number): os.urandom(FILE_BYTES) for number in range(files)}
 
 
 def _moment(seen: Sequence[Seen], which: str) -> int:
@@ -135,7 +140,7 @@ def _watch(directories: Sequence[Path]) -> int:
     fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     assert fd >= 0, os.strerror(ctypes.get_errno())
     for directory in directories:
-        assert libc.inotify_add_watch(fd, os.fsencode(directory), _CREATE | _MOVED_TO) > 0, directory
+        assert libc.inotify_add_watch(fd, os.fsencode(directory), sum(_HAPPENED)) > 0, directory
     return fd
 
 
@@ -146,5 +151,6 @@ def _take_events(fd: int, places: Sequence[str], seen: list[Seen]) -> None:
     while offset < len(data):
         number, mask, _, length = _EVENT.unpack_from(data, offset)
         offset += _EVENT.size + length
-        if mask & (_CREATE | _MOVED_TO):
-            seen.append(Seen(at_ns, f"disk {places[number - 1]} {'created' if mask & _CREATE else 'renamed'}"))
+        for kind, happened in _HAPPENED.items():
+            if mask & kind:
+                seen.append(Seen(at_ns, f"disk {places[number - 1]} {happened}"))
