@@ -40,6 +40,7 @@ from tests.support.node_tree import (
     paths,
     picture,
 )
+from tests.support.system_calls import system_calls
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 X, Y, Z = paths("/etc/x", "/etc/y", "/etc/z")
@@ -525,22 +526,6 @@ class CountingExecutor(ThreadPoolExecutor):
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
         self.calls += 1
         return super().submit(*args, **kwargs)
-
-
-@contextmanager
-def system_calls() -> Iterator[list[str]]:
-    """Note the calls, by name and in order, of the threads that begin meanwhile."""
-    calls: list[str] = []
-
-    def note(frame: Any, event: str, function: Any) -> None:
-        if event == "c_call" and function.__module__ == "posix":
-            calls.append(function.__name__)
-
-    threading.setprofile(note)
-    try:
-        yield calls
-    finally:
-        threading.setprofile(None)
 
 
 async def test_small_files_are_written_then_synced_then_renamed_together(tree: NodeTree) -> None:

@@ -4,9 +4,11 @@ The seam for changes in the middle of a read is the wait for the kernel's clock:
 file and the reading of its content.
 """
 
+import errno
 import os
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from master.sources import BEING_WRITTEN, CLOCK_STEP_NS, RACY_NS, Sources
 from protocol import durable
 from protocol.names import ManagedPath
 from tests.support.forked import drop_capabilities, in_child
+from tests.support.system_calls import system_calls
 from tests.support.values import OTHER, PATH, digest_of
 
 MIB = 1024 * 1024
@@ -127,6 +130,43 @@ def test_equal_contents_are_stored_once(master: Master) -> None:
 
     assert found[PATH] == found[OTHER]
     assert list(master.stored()) == [digest_of(b"same")]
+
+
+def test_contents_are_copied_then_synced_then_named_together(master: Master) -> None:
+    """Syncs of files whose writing has begun cost little more than one; and what is named is synced."""
+    paths = [ManagedPath(f"/etc/ganeti/file{number}") for number in range(25)]
+    for path in paths:
+        (master.root / path[1:]).write_bytes(path.encode())
+
+    with system_calls() as calls:
+        found = master.sources.read(paths)
+
+    steps = [call for call in calls if call in ("write", "fsync", "rename")]
+    assert steps == ["write"] * 25 + ["fsync"] * 25 + ["rename"] * 25 + ["fsync"]
+    assert master.stored() == {source.digest: path.encode() for path, source in found.items()}
+
+
+def test_a_content_that_the_disk_does_not_take_is_that_file_alone(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = master.root / OTHER[1:]
+    master.file.write_bytes(b"content")
+    other.write_bytes(b"other")
+    sync = os.fsync
+
+    def fsync(fd: int) -> None:
+        if os.pread(fd, 8, 0) == b"other":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: sync(fd) if stat.S_ISDIR(os.fstat(fd).st_mode) else fsync(fd))
+        found = master.sources.read([PATH, OTHER])
+
+    assert (found[PATH].kind, found[OTHER].kind) == ("ready", "unusable")
+    assert found[OTHER].reason == "cannot be read and stored on the master: Input/output error"
+    assert master.stored() == {digest_of("content"): b"content"}
+    assert master.read(OTHER).kind == "ready"
 
 
 def test_an_unchanged_file_is_not_read_again(master: Master) -> None:
