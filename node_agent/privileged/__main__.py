@@ -71,6 +71,7 @@ async def serve(read: Callable[[], AgentSettings], settings: AgentSettings, *, h
         reload.clear()
         try:
             settings = read()
+            structlog.get_logger().info("settings_read", node=settings.node)
         except Refused as error:
             structlog.get_logger().error("settings_refused", reason=str(error))
 

@@ -53,14 +53,27 @@ class Authority:
         self._keyring = keyring()
         self._desired = Desired(memory)
         self._holdings = Holdings(memory.known)
+        self._noted = self._versions()
         self._shown: dict[str, str] = {}
         self._unheeded: set[str] = set()
 
     @property
     def memory(self) -> Memory:
         """What has to be durable before anything is acted on."""
-        desired = self._desired
-        return Memory(desired.serial, dict(desired.versions_had), dict(self._holdings.known))
+        return Memory(*self._versions(), dict(self._holdings.known))
+
+    @property
+    def is_noted(self) -> bool:
+        """True if nothing has changed in it since the last that was noted. Costs nothing that grows with the files."""
+        return not self._holdings.is_changed and self._noted == self._versions()
+
+    def note(self) -> Memory:
+        """Return what is to be noted now; if it cannot be, `unnote`."""
+        self._holdings.is_changed, self._noted = False, self._versions()
+        return self.memory
+
+    def unnote(self) -> None:
+        self._holdings.is_changed = True
 
     def lacking(self, word: Mapping[str, str]) -> list[str]:
         """Return which of these parts were not shown yet, or otherwise; the assignment first."""
@@ -141,6 +154,9 @@ class Authority:
                 self._holdings.note_right(path, want)
             elif known is not None and not is_ours(here, known) and self._may_forget(path, known, here):
                 self._holdings.forget(path)
+
+    def _versions(self) -> tuple[tuple[int, int], dict[ScopeName, tuple[int, int]]]:
+        return self._desired.serial, dict(self._desired.versions_had)
 
     def _take_assignment(self, data: bytes) -> None:
         """What was not heeded may be now, and what was forgotten with a scope is wanted again."""

@@ -51,7 +51,6 @@ class Operations:
         self._disk = disk
         self._ledger = ledger
         self._authority = authority
-        self._noted = authority.memory
         self._jobs = jobs
         self._job_line = job_line
         self._swept = swept
@@ -176,10 +175,13 @@ class Operations:
     async def _note(self) -> None:
         """Make durable what must be before it is acted on. Unavailable if the disk is in the way."""
         async with self._noting:
-            memory = self._authority.memory
-            if memory != self._noted:
-                await asyncio.to_thread(self._ledger.save, memory)
-                self._noted = memory
+            if self._authority.is_noted:
+                return
+            try:
+                await asyncio.to_thread(self._ledger.save, self._authority.note())
+            except Unavailable:
+                self._authority.unnote()
+                raise
 
     async def _watch(self, line: "Line[m.Asked]", question: m.Watch) -> None:
         """The newest that watches is told, and nobody else."""

@@ -14,6 +14,7 @@ from tests.support.nodes.lab import Lab
 DIST = Path(__file__).parents[2] / "dist"
 OS = "/srv/ganeti/os/slow"
 CREATE = f"""#!/bin/sh
+echo said by the script
 echo begun >>"$DISK_0_PATH"
 echo begun >{OS}/begun
 read word <{OS}/go

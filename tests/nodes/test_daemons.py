@@ -56,7 +56,7 @@ def test_an_outage_of_the_broker_trips_no_start_limit(cluster: Cluster) -> None:
     cluster.assert_same()
 
 
-@pytest.mark.parametrize(("unit", "settings"), [(MASTER, "master.toml"), (AGENT, "agent.toml")])
+@pytest.mark.parametrize(("unit", "settings"), [(MASTER, "master.toml"), (AGENT, "agent.toml"), (HELPER, "agent.toml")])
 def test_reload_reads_the_settings_again_and_refuses_bad_ones(cluster: Cluster, unit: str, settings: str) -> None:
     node = cluster.first
     file = node.real(f"/etc/gnt-mesh/{settings}")
