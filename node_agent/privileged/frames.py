@@ -11,6 +11,8 @@ from protocol.errors import DecodeError, Unavailable
 
 FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 LENGTH_BYTES: Final = 4
+FINISH_S: Final = 5.0
+READ_BYTES: Final = 64 * 1024
 
 Heard = TypeVar("Heard", bound=Message)
 One = TypeVar("One", bound=Message)
@@ -59,6 +61,15 @@ class Line(Generic[Heard]):
         if not isinstance(message, kind):
             raise DecodeError(f"a {type(message).__name__} where a {kind.__name__} belongs")
         return message
+
+    async def finish(self) -> None:
+        """Close when the other side has, or does not for long: what it still says must not cost it our last answer."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                self._writer.write_eof()
+                while await self._reader.read(READ_BYTES):
+                    continue
+        await self.close()
 
     async def close(self) -> None:
         self._writer.close()

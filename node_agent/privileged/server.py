@@ -55,7 +55,7 @@ class Server:
             await _fail(line, m.Failed(reason="the question took too long to be said"))
         finally:
             self._connections.discard(task)
-            await line.close()
+            await line.finish()
 
     def _check_peer(self, connection: socket.socket) -> None:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

@@ -108,6 +108,15 @@ async def test_changes_by_hand_are_told(rig: HelperRig) -> None:
     running.cancel()
 
 
+async def test_no_answer_is_lost_because_the_agent_still_speaks(rig: HelperRig) -> None:
+    """The helper has a file before the agent has said that this was all of it."""
+    rig.assign(ALL)
+    for generation in range(1, 101):
+        file = rig.entry(X, f"{generation}", generation=generation)
+        rig.publish(file, generation=generation)
+        assert (await rig.put(file)).errors == {}
+
+
 async def test_kill_9_loses_nothing(rig: HelperRig) -> None:
     """What was written is known again, and what the master has said since does not go back."""
     file = rig.entry(X, "one")
