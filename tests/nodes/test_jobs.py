@@ -49,7 +49,7 @@ def test_a_job_is_a_unit_of_its_own(cluster: Cluster, a_job: Callable[[str], str
     runner = node.main_pid(unit)
     assert node.show(unit, "ControlGroup") == f"/gnt.slice/gnt-mesh.slice/gnt-mesh-os.slice/{unit}"
     assert f"0::{node.show(unit, 'ControlGroup')}" in node.said("cat", f"/proc/{runner}/cgroup")
-    assert node.said("ls", "/run/gnt-mesh-jobs") == "", "a plan has an environment, which may hold secrets"
+    assert node.said("cat", f"/run/gnt-mesh-jobs/{job}.plan") == "", "its environment may hold secrets"
     inside = node.enter("nsenter", "-t", runner, "-m", "--", "touch", "/etc/from-a-job")
     assert run(*inside, check=False).returncode != 0
     node.systemctl("restart", HELPER)
@@ -57,6 +57,7 @@ def test_a_job_is_a_unit_of_its_own(cluster: Cluster, a_job: Callable[[str], str
     cluster.said("job", "watch", job, "--timeout", "60")
 
     assert cluster.json("job", "info", job)["status"] == "success"
+    assert node.said("ls", "/run/gnt-mesh-jobs") == ""
     assert "said by the script" in node.run("journalctl", "--no-pager", f"GNT_MESH_JOB={job}").stdout
 
 
