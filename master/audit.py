@@ -33,7 +33,7 @@ def name_of(asker: Asker, config: ClusterConfig) -> str:
         return "a joining node"
     if not asker.account:
         return "administrator"
-    return next((access.name for access in config.cluster.access if access.public_key == asker.key), "somebody")
+    return next((access.name for access in config.cluster.access if asker.key in access.keys), "somebody")
 
 
 class AuditLog:

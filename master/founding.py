@@ -96,7 +96,7 @@ def master_keys_text(places: Places) -> bytes:
 
 def with_operator(config: ClusterConfig, key: str) -> ClusterConfig:
     """Return the config with its first operator, who is one like any other; for as long as the master does not run."""
-    if any(access.public_key == key for access in config.cluster.access):
+    if any(key in access.keys for access in config.cluster.access):
         return config
     others = [access for access in config.cluster.access if access.name != OPERATOR]
     now = time.time()

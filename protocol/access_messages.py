@@ -17,6 +17,15 @@ class AccessAdd(ChangeRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRenew(ChangeRequest):
+    """Let somebody in with this key as well; asked again with `is_taken_up`, with this key alone."""
+
+    name: str
+    public_key: str
+    is_taken_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRemove(ChangeRequest):
     name: str
 

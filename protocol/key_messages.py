@@ -47,6 +47,13 @@ class RenewalQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authorities:
+    """The certificates of those who vouch for the cluster's servers now, PEM."""
+
+    authorities: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotRenewed:
     """A node that keeps what it has; empty: what is wrong is the cluster's own."""
 

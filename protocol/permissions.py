@@ -27,8 +27,18 @@ AccessRole = Literal["operator", "observer"]
 
 READING_VERBS: Final = frozenset(
     {"status", "wait", "cluster.info", "node.list", "group.list", "file.list", "access.list", "audit.list"}
-    | {"audit.verify", "cluster.verify", "keys.list", "keys.follow", "os.list", "os.diagnose", "job.list", "job.follow"}
-    | {"file.log", "file.diff", "file.explain", "instance.list"}
+    | {
+        "audit.verify",
+        "cluster.verify",
+        "keys.list",
+        "keys.follow",
+        "keys.authorities",
+        "os.list",
+        "os.diagnose",
+        "job.list",
+        "job.follow",
+    }
+    | {"keys.authorities", "file.log", "file.diff", "file.explain", "instance.list"}
 )
 """What an observer may ask of the master. Every other verb changes something or gives contents away, and is
 written into the audit log."""

@@ -6,6 +6,7 @@ from master.daemon import MasterDaemon
 from protocol import access_messages as am
 from protocol import operator_messages as op
 from protocol.bus import Handler
+from protocol.errors import Unavailable
 
 ENTRIES_MAX = 500
 
@@ -21,6 +22,7 @@ class AccessVerbs:
             "access.add": (am.AccessAdd, self.add),
             "access.list": (op.Nothing, self.list_all),
             "access.remove": (am.AccessRemove, self.remove),
+            "access.renew": (am.AccessRenew, self.renew),
         }
 
     async def add(self, request: am.AccessAdd) -> op.Changed:
@@ -38,6 +40,18 @@ class AccessVerbs:
                 for one in self._desired.config.cluster.access
             )
         )
+
+    async def renew(self, request: am.AccessRenew) -> op.Changed:
+        """Answered when the broker lets the new key in, so that the former one may be given up."""
+        outcome = await self._desired.change(
+            lambda config, now: access_operations.renew_access(config, request, now=now),
+            request,
+            why=f"access renew {request.name}",
+        )
+        if not request.dry_run and not self._desired.publisher.is_enforced:
+            raise Unavailable("the broker could not be told yet; ask again in a moment")
+        void = "; the former one is void" if request.is_taken_up else " as well"
+        return outcome.answer([f"{request.name} is let in with the new key{void}."])
 
     async def remove(self, request: am.AccessRemove) -> op.Changed:
         outcome = await self._desired.change(

@@ -7,7 +7,7 @@ from master.own_keys import PARTS, SIGNING, OwnKeys
 from protocol import identity
 from protocol.bus import Handler
 from protocol.errors import Refused
-from protocol.key_messages import KeyInfo, KeyInfos, RenewalQuery, RenewCrypto, Renewed
+from protocol.key_messages import Authorities, KeyInfo, KeyInfos, RenewalQuery, RenewCrypto, Renewed
 from protocol.operator_messages import Nothing
 
 PATIENCE_S_MAX = 5.0
@@ -25,6 +25,7 @@ class KeyVerbs:
             "keys.list": (Nothing, self.list_all),
             "keys.renew": (RenewCrypto, self.renew),
             "keys.follow": (RenewalQuery, self.follow),
+            "keys.authorities": (Nothing, self.authorities),
         }
 
     async def list_all(self, request: Nothing) -> KeyInfos:
@@ -54,6 +55,9 @@ class KeyVerbs:
         )
         cluster = await asyncio.to_thread(_own_keys, OwnKeys(self._daemon.settings))
         return KeyInfos(keys=(*await self._daemon.bus.certificates(), *cluster, *access, *nodes))
+
+    async def authorities(self, request: Nothing) -> Authorities:
+        return Authorities(authorities=await asyncio.to_thread(OwnKeys(self._daemon.settings).authorities))
 
     async def renew(self, request: RenewCrypto) -> Renewed:
         if request.dry_run:

@@ -1,19 +1,22 @@
 """`gnt-mesh cluster access ...`: operators and observers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from master.cli import options
+from master.cli.asker import asker
 from master.cli.change import change
 from master.cli.connect import ask, settings_of
 from master.cli.formats import moment
 from master.cli.lazy import MeshCommand, MeshGroup, chosen_directory
 from master.cli.output import emit_json, emit_lines, show
-from protocol.access_messages import AccessAdd, AccessInfos, AccessRemove
+from protocol.access_messages import AccessAdd, AccessInfos, AccessRemove, AccessRenew
 from protocol.errors import Refused
-from protocol.operator_messages import Nothing
+from protocol.key_messages import Authorities
+from protocol.operator_messages import Changed, Nothing
 from protocol.permissions import OPS_PREFIX, access_inbox
 
 
@@ -86,6 +89,33 @@ def list_access(as_json: bool) -> None:
 def remove(name: str, as_json: bool) -> int:
     """Shut somebody out: at once, live connections included."""
     return change("access.remove", AccessRemove(name=name), as_json=as_json)
+
+
+@access.command(cls=MeshCommand)
+@options.changing_options
+def renew(as_json: bool) -> int:
+    """Take up a new key of one's own, and the cluster's newest authority.
+
+    The new key is made here and stays here. Both are valid until the new one is in use; killed anywhere, this can be
+    done again.
+
+    \b
+    gnt-mesh cluster access renew
+    """
+    from protocol import durable, identity
+
+    ctx = click.get_current_context()
+    ours = settings_of(chosen_directory(ctx))
+    request = AccessRenew(name=ours.name, public_key=identity.ensure_seed(identity.next_of(ours.seed_file)))
+    if options.remarks(ctx).dry_run:
+        identity.next_of(ours.seed_file).unlink()
+        return change("access.renew", request, as_json=as_json)
+    ask("access.renew", replace(request, by=asker()), Changed)
+    authorities = ask("keys.authorities", Nothing(), Authorities).authorities.encode()
+    identity.take_next(ours.seed_file)
+    if ours.ca_file.read_bytes() != authorities:
+        durable.write_file(ours.ca_file, authorities, mode=0o644)
+    return change("access.renew", replace(request, is_taken_up=True), as_json=as_json)
 
 
 def _context(name: str, server: str, directory: Path, seed: Path) -> dict[str, object]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from master.core.cluster import ClusterConfig, Node, next_serial, with_cluster, with_nodes
 from master.core.grants import ROLES, Access, JoinGrant, access_name
-from protocol.access_messages import AccessAdd, AccessRemove, JoinRequest
+from protocol.access_messages import AccessAdd, AccessRemove, AccessRenew, JoinRequest
 from protocol.errors import Refused
 from protocol.names import public_key
 
@@ -37,6 +37,24 @@ def remove_access(config: ClusterConfig, request: AccessRemove, *, now: float) -
     if not any(access.role == "operator" for access in left):
         raise Refused(f"access {request.name} is the last operator's; nobody could change anything any more")
     return with_cluster(config, replace(config.cluster, access=left), now)
+
+
+def renew_access(config: ClusterConfig, request: AccessRenew, *, now: float) -> ClusterConfig:
+    """Let somebody in with another key too; once it has been taken up the former one is void."""
+    access = next((access for access in config.cluster.access if access.name == request.name), None)
+    if access is None:
+        known = ", ".join(access.name for access in config.cluster.access)
+        raise Refused(f"access {request.name} does not exist; there are {known}")
+    if not request.is_taken_up:
+        if request.public_key not in access.keys:
+            _check_free(config, request.public_key)
+        renewed = replace(access, next_public_key=request.public_key)
+    elif request.public_key not in access.keys:
+        raise Refused(f"access {request.name} has another key: somebody has renewed it meanwhile")
+    else:
+        renewed = replace(access, public_key=request.public_key, next_public_key="", ctime=now)
+    listed = tuple(renewed if one is access else one for one in config.cluster.access)
+    return with_cluster(config, replace(config.cluster, access=listed), now)
 
 
 def grant_join(config: ClusterConfig, name: str, *, token_key: str, expires: float, now: float) -> ClusterConfig:
@@ -88,6 +106,6 @@ def _check_free(config: ClusterConfig, key: str) -> None:
     except ValueError as error:
         raise Refused(str(error)) from error
     holders: list[str] = [node.name for node in config.nodes.values() if node.public_key == key]
-    holders += [access.name for access in config.cluster.access if access.public_key == key]
+    holders += [access.name for access in config.cluster.access if key in access.keys]
     if holders:
         raise Refused(f"this public key is already the one of {holders[0]}")

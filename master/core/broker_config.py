@@ -143,7 +143,7 @@ def lists(config: ClusterConfig) -> tuple[bytes, bytes]:
         for key in (node.public_key, node.next_public_key)
         if key
     ]
-    access = [(access.name, access.public_key, access.role) for access in config.cluster.access]
+    access = [(access.name, key, access.role) for access in config.cluster.access for key in access.keys]
     return (
         render_nodes(members).encode(),
         render_access(access, config.scopes()).encode(),

@@ -21,10 +21,18 @@ class Access:
     role: AccessRole
     public_key: str
     ctime: float = 0.0
+    next_public_key: str = ""
+    """Let in as well, while it is being taken up."""
 
     def __post_init__(self) -> None:
         access_name(self.name)
-        public_key(self.public_key)
+        for key in self.keys:
+            public_key(key)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return every key that lets this one in."""
+        return (self.public_key, self.next_public_key) if self.next_public_key else (self.public_key,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,9 @@ from protocol.names import NodeName
 
 def add_keys(config: ClusterConfig, keys: Mapping[NodeName, str], *, now: float) -> ClusterConfig:
     """Let these nodes in with these keys too."""
-    taken = {node.public_key for node in config.nodes.values()} | {one.public_key for one in config.cluster.access}
+    taken = {node.public_key for node in config.nodes.values()} | {
+        key for one in config.cluster.access for key in one.keys
+    }
     for name, key in keys.items():
         if key in taken:
             raise Refused(f"node {name}: the key that it has made is somebody's already")

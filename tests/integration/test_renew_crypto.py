@@ -142,6 +142,26 @@ async def is_let_in(mesh: RunningMesh, seed: str) -> bool:
     return True
 
 
+def test_an_operator_renews_the_key_of_its_own(mesh: RunningMesh, tmp_path: Path) -> None:
+    """Elsewhere than on the master, with the authority of before."""
+    theirs, copy = tmp_path / "alice", tmp_path / "stolen.nk"
+    mesh.ok("cluster", "access", "add", "alice", "--role", "operator", "--out", str(theirs))
+    shutil.copy(theirs / "access.nk", copy)
+    mesh.ok("cluster", "renew-crypto", "--new-cluster-certificate")
+    alice = RunningMesh(mesh.up)
+    alice.dir = theirs
+
+    assert alice.ok("cluster", "access", "renew") == "alice is let in with the new key; the former one is void.\n"
+
+    assert (theirs / "ca.pem").read_bytes() == (mesh.dir / "keys/ca.pem").read_bytes()
+    assert not (theirs / "access.nk.next").exists()
+    assert not asyncio.run(is_let_in(mesh, identity.read_seed(copy)))
+    alice.ok("status")
+    done = [entry["who"] for entry in alice.json("cluster", "audit", "list") if entry["verb"] == "access.renew"]
+    assert done == ["alice"] * 4
+    mesh.ok("cluster", "access", "remove", "alice")
+
+
 def test_a_node_that_was_away_meanwhile_comes_back_and_is_told(mesh: RunningMesh) -> None:
     """It knows neither the authority nor the signing key of now, and those before vouch for them."""
     former = (mesh.node_root("node3") / "etc/gnt-mesh/ca.pem").read_bytes()

@@ -7,7 +7,7 @@ import pytest
 from master.core import access_operations as operations
 from master.core.cluster import ClusterConfig, from_text, new_cluster, to_text
 from master.core.operations import add_node, modify_node
-from protocol.access_messages import AccessAdd, AccessRemove, JoinRequest
+from protocol.access_messages import AccessAdd, AccessRemove, AccessRenew, JoinRequest
 from protocol.errors import Refused
 from protocol.names import NodeName
 from protocol.operator_messages import NodeAdd, NodeModify
@@ -29,6 +29,26 @@ def granted(config: ClusterConfig | None = None, *, expires: float = 100.0) -> C
 
 def a_request(key: str = KEY2, token: str = TOKEN, node: NodeName = NODE2) -> JoinRequest:
     return JoinRequest(node=node, public_key=key, token_key=token, signature=b"\0" * 64)
+
+
+def test_an_access_has_two_keys_until_the_new_one_is_taken_up() -> None:
+    before = operations.add_access(a_cluster(), AccessAdd(name="alice", role="operator", public_key=ALICE), now=2.0)
+    renew = AccessRenew(name="alice", public_key=KEY2)
+
+    both = operations.renew_access(before, renew, now=3.0)
+    after = operations.renew_access(both, replace(renew, is_taken_up=True), now=4.0)
+
+    def keys(config: ClusterConfig) -> list[tuple[str, ...]]:
+        return [one.keys for one in config.cluster.access if one.name == "alice"]
+
+    assert (keys(both), keys(after)) == ([(ALICE, KEY2)], [(KEY2,)])
+    assert keys(operations.renew_access(both, renew, now=3.5)) == keys(both), "asked again nothing is new"
+    assert from_text(to_text(both)) == both
+    for wrong in (replace(renew, name="bob"), AccessRenew(name="alice", public_key=KEY1)):
+        with pytest.raises(Refused):
+            operations.renew_access(before, wrong, now=3.0)
+    with pytest.raises(Refused, match="has another key"):
+        operations.renew_access(before, replace(renew, is_taken_up=True), now=3.0)
 
 
 def test_a_node_joins_with_its_token_and_the_config_remembers_that() -> None:

@@ -56,7 +56,13 @@ LOOKING = {"log", "diff", "explain"} | {
     "decode",
     "version",
 }
-NOT_TO_BE_TRIED = {"cluster init", "cluster access add", "cluster renew-crypto", "cluster master-failover"}
+NOT_TO_BE_TRIED = {
+    "cluster init",
+    "cluster access add",
+    "cluster access renew",
+    "cluster renew-crypto",
+    "cluster master-failover",
+}
 """Their first step is to make a key; and for a failover there is no master to ask, so its dry run is its own."""
 LOOKING |= {"cancel"}  # of a job: it changes nothing of what should be true
 

@@ -13,7 +13,7 @@ from protocol.access_messages import JoinReply, JoinRequest
 
 SPEC = (Path(__file__).parents[2] / "protocol/SPEC.md").read_text()
 OPERATORS_OWN = {"Variant", "Finding", "ClusterVerify", "ClusterVerified"} | {
-    *("KeyInfo", "KeyInfos", "RenewCrypto", "RenewalQuery", "NotRenewed", "Renewed"),
+    *("KeyInfo", "KeyInfos", "RenewCrypto", "RenewalQuery", "Authorities", "NotRenewed", "Renewed"),
 }
 """What only operators and the master say; the page names the module that has its fields."""
 FOR_AGENTS = [
