@@ -5,6 +5,7 @@ TYPE_CHECKING, behind a condition.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SLEEPS = re.compile(r"\b(?:time|asyncio|anyio)\.sleep\((?!0\))")
 PACKAGES = ("protocol", "master", "node_agent")
 
 FILE_LINES_MAX = 400
@@ -347,6 +349,19 @@ def count_lines(module: Module) -> int:
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [module.name for module in modules() if NAMES_THAT_SAY_NOTHING & set(module.name.split("."))] == []
+
+
+@pytest.mark.parametrize("source", ["await asyncio.sleep(0.1)", "time.sleep(pause_s)"])
+def test_a_planted_sleep_is_found(source: str) -> None:
+    assert SLEEPS.search(source) and not SLEEPS.search("await asyncio.sleep(0)")
+
+
+def test_no_test_sleeps() -> None:
+    """It waits for an event, a datagram or the file system; what is measured may pause between two measurements."""
+    tests = [
+        path for path in (ROOT / "tests").rglob("*.py") if "benchmarks" not in path.parts and path != Path(__file__)
+    ]
+    assert [str(path) for path in tests if SLEEPS.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_nothing_imports_the_tests() -> None:
