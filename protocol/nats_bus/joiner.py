@@ -4,6 +4,7 @@ from nats.aio.client import Client
 
 from protocol import codec, subjects
 from protocol.access_messages import JoinReply, JoinRequest
+from protocol.errors import Refused, Unavailable
 from protocol.nats_bus.clients import Address, Endpoint
 from protocol.nats_bus.connection import Connection
 from protocol.nats_bus.operator import open_answer
@@ -26,8 +27,21 @@ async def ask_to_join(endpoint: Endpoint, seed: str, request: JoinRequest) -> Jo
         complained=lambda reason: None,
     )
     try:
-        await connection.open(timeout_s=CONNECT_TIMEOUT_S)
+        await _open(connection, request)
         answer = await connection.request(subjects.api(JOIN_VERB), codec.encode(request), timeout_s=ANSWER_TIMEOUT_S)
         return open_answer(JOIN_VERB, answer, JoinReply)
     finally:
         await connection.close()
+
+
+async def _open(connection: Connection, request: JoinRequest) -> None:
+    """A server gives no reason for not knowing a key; of the one that is in every token there is only one."""
+    try:
+        await connection.open(timeout_s=CONNECT_TIMEOUT_S)
+    except Unavailable as error:
+        if "authorization violation" not in str(error).lower():
+            raise
+        raise Refused(
+            f"the join token for {request.node} is void: the cluster's keys were renewed after it was made; "
+            f"make a new one with: gnt-mesh node add --readd {request.node}"
+        ) from error

@@ -74,7 +74,7 @@ async def test_a_machine_joins_and_reads_and_its_key_has_never_left_it(cluster: 
             assert not file.is_file() or seed.read_bytes().strip() not in file.read_bytes(), file
 
 
-@pytest.mark.parametrize("fault", ["used", "expired", "altered", "removed", "replaced", "nonsense"])
+@pytest.mark.parametrize("fault", ["used", "expired", "altered", "removed", "replaced", "nonsense", "old"])
 async def test_a_token_that_is_void_is_refused_with_the_reason(cluster: Walled, tmp_path: Path, fault: str) -> None:
     reasons = {
         "used": "was used already",
@@ -83,6 +83,7 @@ async def test_a_token_that_is_void_is_refused_with_the_reason(cluster: Walled, 
         "removed": "the node was removed",
         "replaced": "a newer token was made",
         "nonsense": "no join token",
+        "old": "the cluster's keys were renewed after it was made",
     }
     if fault == "expired":
         object.__setattr__(cluster.daemon.settings, "join_token_valid_s", -5.0)
@@ -98,6 +99,8 @@ async def test_a_token_that_is_void_is_refused_with_the_reason(cluster: Walled, 
             await token_of(cluster, readd=True)
         case "nonsense":
             token = "hello"
+        case "old":
+            token = join_token.to_text(replace(join_token.from_text(token), door=bytes(range(32))))
 
     code, said = await run_join(token, tmp_path / "node4/agent.toml")
 
