@@ -267,6 +267,8 @@ class DiskSide:
         """Nothing is under way and nothing is left that could be done now: take stock."""
         unsettled = self._unsettled()
         self._forget_what_is_gone(unsettled)
+        if self._desired.holds_sources:
+            self._holdings.forget_all()
         wrong = set()
         for path, want in ((path, self._desired.wanted[path]) for path in unsettled if path in self._desired.wanted):
             if not self._is_right(path, want):

@@ -41,6 +41,11 @@ class Holdings:
         del self.known[path]
         self._note_change()
 
+    def forget_all(self) -> None:
+        """What is here is not the mesh's any more: the node has become the master, and these are its sources."""
+        for path in list(self.known):
+            self.forget(path)
+
     def _set(self, path: ManagedPath, known: Known) -> None:
         if self.known.get(path) != known:
             self.known[path] = known

@@ -148,6 +148,13 @@ def test_the_new_masters_files_are_the_sources(mesh: RunningMesh) -> None:
     assert there(mesh, "node3", RAPI).read_text() == "key\n"
 
 
+def test_the_former_master_gives_back_what_a_candidate_has_when_it_is_none_any_more(mesh: RunningMesh) -> None:
+    mesh.ok("node", "modify", "node1", "-C", "no")
+
+    assert not there(mesh, "node1", RAPI).exists()
+    mesh.ok("node", "modify", "node1", "-C", "yes")
+
+
 def test_the_next_start_goes_on_with_it_and_so_does_a_failover_meanwhile(mesh: RunningMesh) -> None:
     """A mesh that is down has nobody to ask, so the candidate's state is taken only if that is said."""
     put(mesh, "node1", "etc/rack.conf", "rack\n")

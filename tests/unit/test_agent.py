@@ -8,7 +8,7 @@ from node_agent.core import events as e
 from node_agent.core.agent import Agent, Timing
 from node_agent.core.reconcile import Known
 from protocol.messages import Status
-from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName
+from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, ManagedPath, ScopeName, group_scope
 from tests.support.agent_rig import NODE, Rig
 from tests.support.values import (
     OTHER,
@@ -455,6 +455,21 @@ def test_a_former_masters_node_is_written_to_like_any_other() -> None:
     assert rig.disk.files == {PATH: found_as(an_entry())}
     assert rig.disk.backups == [(PATH, digest_of("edited"))]
     assert (rig.errors, rig.receipts) == ({}, {ALL: 5})
+
+
+def test_what_was_written_on_a_candidate_is_its_source_once_it_is_the_master() -> None:
+    """It keeps the files of a scope that it leaves as the master, and so must not be said to owe their removal."""
+    rig = a_rig(group_scope("rack"), ALL)
+    rig.assign(group_scope("rack"), ALL, serial=2, is_master=True)
+    rig.ring_node()
+
+    rig.assign(ALL, serial=3, is_master=True)
+    rig.ring_node()
+
+    assert rig.status.holding == ()
+    assert rig.receipts == {ALL: 5}
+    assert rig.disk.files == {PATH: found_as(an_entry())}
+    assert rig.disk.backups == []
 
 
 def test_without_the_bus_files_are_repaired_all_the_same() -> None:
