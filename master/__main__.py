@@ -5,13 +5,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
-from master import audit, logs
+from master import audit, logs, rollback_helper
 from master.api import verbs
 from master.core.ancillary import Surroundings
 from master.daemon import MasterDaemon
@@ -41,26 +43,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gnt-mesh-master", description=main.__doc__)
     parser.add_argument("--settings", type=Path, default=MASTER_SETTINGS, help="the settings file (%(default)s)")
     parser.add_argument("--log-format", choices=logs.FORMATS, default="auto")
+    parser.add_argument("--rollback-helper", type=Path, metavar="SOCKET", help="where root does rollbacks for us")
+    parser.add_argument("--perform-rollback", action="store_true", help="be that root: do what is decided, and end")
     parser.add_argument("--check", action="store_true", help="look at the settings, and do nothing else")
     arguments = parser.parse_args()
     logs.set_up(arguments.log_format)
     try:
-        settings = read_settings(arguments.settings)
-        return None if arguments.check else asyncio.run(serve(arguments.settings, settings))
+        if arguments.perform_rollback:
+            sys.stdout.write(f"{rollback_helper.perform(master_settings(arguments.settings))}\n")
+            return None
+        read = partial(read_settings, arguments.settings, arguments.rollback_helper)
+        settings = read()
+        return None if arguments.check else asyncio.run(serve(read, settings))
     except Refused as error:
         sys.stderr.write(f"gnt-mesh-master: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
 
 
-def read_settings(path: Path) -> MasterSettings:
+def read_settings(path: Path, helper: Path | None) -> MasterSettings:
     """Return the settings, and have systemd's credentials take the place of keys; Refused says what is wrong."""
     settings = settings_file.with_credentials(master_settings(path), os.environ.get("CREDENTIALS_DIRECTORY", ""))
+    if helper:
+        settings = replace(settings, rollback_socket=helper)
     for seed_file in (settings.seed_file, settings.system_seed_file, settings.signing_seed_file):
         identity.read_seed(seed_file)
     return settings
 
 
-async def serve(path: Path, settings: MasterSettings) -> None:
+async def serve(read: Callable[[], MasterSettings], settings: MasterSettings) -> None:
     """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
 
     Settings that are at fault are logged, and the former ones stay in force.
@@ -80,8 +90,8 @@ async def serve(path: Path, settings: MasterSettings) -> None:
             return
         reload.clear()
         try:
-            settings = read_settings(path)
-            structlog.get_logger().info("settings_read", path=str(path))
+            settings = read()
+            structlog.get_logger().info("settings_read")
         except Refused as error:
             structlog.get_logger().error("settings_refused", reason=str(error))
 

@@ -70,7 +70,7 @@ class Desired:
         self._fleet = fleet
         self._progress = progress
         self._config_data = ManagedPath(str(settings.config_data))
-        self._rollbacks = Rollbacks(managed.writer(settings.state_dir, store))
+        self._rollbacks = Rollbacks(managed.writer(settings, store))
         self._held_moves: frozenset[ManagedPath] = frozenset()
         self._guard = SourceGuard(store)
 

@@ -7,13 +7,14 @@ sources like all others: hashed, watched, and in the same generation as the conf
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from master.core.ancillary import Ancillary, Generated, ManagedFile, Surroundings, held_files, managed_files
 from master.core.cluster import ClusterConfig, to_text
 from master.core.file_list import sees_a_difference
 from master.core.globs import directory_of, is_glob, select, selects
 from master.core.plan import Source
+from master.rollback_helper import AskingWriter
+from master.settings import NO_HELPER, MasterSettings
 from master.source_watch import Look, SourceWatch
 from master.source_writer import SourceWriter
 from master.sources import Sources
@@ -111,9 +112,11 @@ class ManagedFiles:
             sources[path] = replace(here, kind="ready", digest=file.digest, size_bytes=size_bytes, mode=file.mode)
         return ancillary.files, sources
 
-    def writer(self, state_dir: Path, store: Store) -> SourceWriter:
+    def writer(self, settings: MasterSettings, store: Store) -> SourceWriter:
         """Return who can put older contents back into the sources."""
-        return SourceWriter(state_dir, store, self._sources)
+        if settings.rollback_socket != NO_HELPER:
+            return AskingWriter(settings.state_dir, store, self._sources, settings.rollback_socket)
+        return SourceWriter(settings.state_dir, store, self._sources)
 
     def note_change(self, before: ClusterConfig, after: ClusterConfig) -> None:
         """Have the file hooks asked if they see another cluster now."""

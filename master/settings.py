@@ -12,6 +12,7 @@ UP_MARKER_FILE: Final = "gnt-mesh.toml"
 """What says that a directory holds a whole mesh, made by `gnt-mesh up`."""
 OPERATOR_SETTINGS: Final = Path("/etc/gnt-mesh") / OPERATOR_SETTINGS_FILE
 MASTER_SETTINGS: Final = Path("/etc/gnt-mesh/master.toml")
+NO_HELPER: Final = Path()
 CONFIG_DATA: Final = Path("/var/lib/ganeti/config.data")
 
 
@@ -44,6 +45,8 @@ class MasterSettings:
     state_dir: Path = Path("/var/lib/gnt-mesh/master")
     config_data: Path = CONFIG_DATA
     """As a managed path, below `root`."""
+    rollback_socket: Path = NO_HELPER
+    """Where root does rollbacks for a master that is not; empty: the master does them."""
     file_hooks_dir: Path = Path("/etc/gnt-mesh/file-hooks.d")
     """Executables that say which files there are, as a managed path: below `root`."""
     file_hook_timeout_s: float = 10.0

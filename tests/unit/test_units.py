@@ -16,6 +16,7 @@ EXPOSURE_MAX = {
     "gnt-mesh-master.service": 1.5,
     "gnt-mesh-agent.service": 1.5,
     "gnt-mesh-helper.service": 2.5,
+    "gnt-mesh-rollback@.service": 2.5,
     "gnt-mesh-os@.service": 4.0,
 }
 DAEMONS = (BROKER, "gnt-mesh-master.service", "gnt-mesh-agent.service", "gnt-mesh-helper.service")
