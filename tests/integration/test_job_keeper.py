@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node_agent import os_run
+from protocol.errors import Unavailable
 from protocol.job_messages import JobLogWanted
 from protocol.os_names import JobId
 from tests.support.job_rig import is_alive, number_in
@@ -120,6 +121,19 @@ async def test_output_can_be_asked_for_while_it_grows_and_when_all_is_forgotten(
     await rig.acted_on(await rig.post())
     assert (await rig.keeper.output(JobLogWanted(id=JobId("job-1"), offset=0))).text == b"go\n"
     assert b"".join(rig.broker.output["mesh.os.log.node1_example_com.job-1"]) == b"go\n", "and it was said aloud"
+
+
+async def test_of_jobs_that_are_over_the_node_keeps_the_last_ones_and_their_output(rig: KeeperRig) -> None:
+    names = [f"j{number}" for number in range(8)]
+    for name in names:
+        await rig.post(job_of("good", name))
+        await rig.state(name, "success")
+        await rig.acted_on(await rig.post())
+
+    assert sorted(path.name for path in (rig.jobs_dir / "old").iterdir()) == names[-5:]
+    assert (await rig.keeper.output(JobLogWanted(id=JobId("j7"), offset=0))).text == b"hello\n"
+    with pytest.raises(Unavailable, match="job j0: its output is not on the node any more"):
+        await rig.keeper.output(JobLogWanted(id=JobId("j0"), offset=0))
 
 
 async def test_a_cancelled_job_is_ended(rig: KeeperRig) -> None:
