@@ -19,7 +19,7 @@ async def check(url: str, authorities: str, former: Path) -> None:
     Refused if they are none, or if the newest of them is older than the newest in the file `former`: somebody repeats
     what the master once said. Unavailable if the server does not show a certificate of theirs.
     """
-    context = _context(authorities)
+    context = context_of(authorities)
     if _newest(context) < _newest(clients.trust(former)):
         raise Refused("these authorities are older than the ones that are trusted here")
     address = urlsplit(url)
@@ -31,12 +31,13 @@ async def check(url: str, authorities: str, former: Path) -> None:
     writer.transport.abort()
 
 
-def _context(authorities: str) -> ssl.SSLContext:
+def context_of(authorities: str) -> ssl.SSLContext:
+    """Return what a server has to satisfy for whom these, PEM, may vouch; Refused if they are none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(cadata=authorities)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:  # the last for what is not ASCII
         raise Refused("not the certificates of an authority") from error
     return context
 

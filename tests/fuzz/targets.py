@@ -7,15 +7,24 @@ import base64
 import contextlib
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from master.core.cluster import from_text
-from protocol import codec, names, subjects
+import msgspec
+
+from master.core import audit, from_ganeti, hook_answers
+from master.core.cluster import from_text, new_cluster
+from node_agent.core.job_text import harmless, last_line
+from node_agent.core.os_definition import SCRIPTS, TEXTS, OsDirectory, judge
+from node_agent.privileged.messages import Asked
+from protocol import codec, join_token, names, subjects
 from protocol.bus import Garbled
 from protocol.errors import DecodeError, Refused
 from protocol.messages import Manifest, ManifestHead, NodeBell, ScopeBell, Signed, Status, WrappedKey
 from protocol.names import ALL, NodeName
+from protocol.nats_bus.authorities import context_of
+from protocol.os_messages import OsDefinition
 from protocol.sealing import boxes, envelopes
 from protocol.sealing.boxes import ContentBox, ScopeKey
 from protocol.sealing.keyring import Keyring
@@ -32,6 +41,8 @@ SIGNER = Signer(seed_of("master"))
 TRUSTED = frozenset({SIGNER.public_key})
 KEY = ScopeKey(bytes(range(32)))
 BOX = ContentBox(KEY, an_entry())
+CONFIG = new_cluster("mesh", nodes=[(NODE, "")], uuids=["c", "g", "n"], now=1.0, candidate_pool_size=1)
+QUESTION = msgspec.msgpack.Decoder(Asked)
 
 
 def every_message(data: bytes) -> None:
@@ -122,6 +133,51 @@ def config_data(data: bytes) -> None:
     from_text(data)
 
 
+def ganeti_config(data: bytes) -> None:
+    from_ganeti.is_ganetis(data)
+    from_ganeti.read(data)
+
+
+def os_definition(data: bytes) -> None:
+    """Texts that somebody has put into an OS directory: whatever is in them, it becomes a report that can be sent."""
+    texts = [text.decode("utf-8", errors="replace") for text in data.split(b"\0", len(TEXTS))]
+    found = judge(OsDirectory("fuzz", "/srv/fuzz", dict(zip(TEXTS, texts, strict=False)), frozenset(SCRIPTS)))
+    assert codec.decode(codec.encode(found), OsDefinition) == found
+
+
+def hook_answer(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        for file in hook_answers.read_answer(data, CONFIG):
+            assert file.scope in CONFIG.scopes()
+
+
+def join_tokens(data: bytes) -> None:
+    join_token.from_text(data.decode("utf-8", errors="surrogateescape"))
+    join_token.from_text("gnt-mesh-join-1-" + base64.urlsafe_b64encode(data).decode().rstrip("="))
+
+
+def helper_question(data: bytes) -> None:
+    """What an agent that somebody has taken over may say to the helper, which is root."""
+    with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
+        QUESTION.decode(data)
+
+
+def audit_log(data: bytes) -> None:
+    """What somebody has done to the log on the disk: found, and never fatal."""
+    audit.follow(data.splitlines(keepends=True))
+
+
+def job_output(data: bytes) -> None:
+    """What a script prints can do nothing to a terminal."""
+    text = harmless(data) + last_line(data)
+    assert all(unicodedata.category(letter) != "Cc" or letter in "\n\t" for letter in text), text
+
+
+def authorities(data: bytes) -> None:
+    """Certificates that the master names."""
+    context_of(data.decode("utf-8", errors="replace"))
+
+
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
@@ -134,6 +190,14 @@ TARGETS: dict[str, Target] = {
         sealed,
         every_name,
         config_data,
+        ganeti_config,
+        os_definition,
+        hook_answer,
+        join_tokens,
+        helper_question,
+        audit_log,
+        job_output,
+        authorities,
     )
 }
 
@@ -153,5 +217,7 @@ def seeds() -> Iterator[bytes]:
     yield codec.encode(Signer(seed_of("another")).sign("mesh.manifest.all", b"body"))
     yield b'{"cluster": {"cluster_name": "x", "uuid": "u", "master_node": "m"}, "nodes": {}, "nodegroups": {}}'
     yield base64.b64encode(BOX.seal(0, b"content"))
+    yield b'20\n\0default\n\0dhcp\n\0ip An address\n\0[ip]\ntype = "string"\n'
+    yield b'{"path": "/etc/x", "scope": "all"}\n'
     yield b"/etc/ganeti/x"
     yield b"node1.example.com"
