@@ -79,7 +79,8 @@ def what_next(end: JobInfo) -> str:
         return f"no script has begun; see: gnt-mesh instance info {name}"
     match end.action:
         case "create" if end.script in ("", "verify"):
-            return f"create has not begun: the disks of {name} are as they were; see: gnt-mesh os env {name}; {output}"
+            again = f"gnt-mesh instance reinstall {name} -O NAME=VALUE"
+            return f"create has not begun: the disks of {name} are as they were; again: {again}; {output}"
         case "create":
             return f"the disks of {name} may be half written; again: gnt-mesh instance reinstall {name}; {output}"
         case "import":

@@ -119,7 +119,10 @@ def test_watching_a_job_that_does_not_succeed_ends_with_1(status: str) -> None:
     ("how", "next_step"),
     [
         ({"started": None}, "no script has begun; see: gnt-mesh instance info web"),
-        ({"script": "verify"}, "create has not begun: the disks of web are as they were; see: gnt-mesh os env web"),
+        (
+            {"script": "verify"},
+            "create has not begun: the disks of web are as they were; again: gnt-mesh instance reinstall web -O ",
+        ),
         ({"action": "import"}, "first: gnt-mesh instance remove web"),
         ({"action": "export"}, "an export from before is as it was; again: gnt-mesh instance export web"),
         ({"action": "rename"}, "it is called web all the same"),
