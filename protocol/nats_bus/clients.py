@@ -168,7 +168,7 @@ def text_of(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, BrokenPipeError | ConnectionResetError):
-        return "the server ended the connection, as it does when it does not know our key"
+        return "the server ended the connection: it was stopped, or does not know our key"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not believed: {error.verify_message.lower()}"
     if isinstance(error, ssl.SSLError | ssl.CertificateError):
