@@ -12,7 +12,7 @@ from master.certificates import Pair
 from protocol.errors import Refused, Unavailable
 from protocol.names import ALL
 from protocol.nats_bus import Endpoint, NatsOperatorBus
-from tests.contract.harness import WAIT_S, NatsHarness
+from tests.contract.harness import WAIT_S, NatsHarness, a_master
 from tests.support.builders import NODE1
 
 SOON_S = 0.5
@@ -33,7 +33,7 @@ async def test_an_agent_does_not_take_up_an_authority_that_does_not_vouch_for_th
 ) -> None:
     foreign = Pair(tmp_path / "foreign.key", tmp_path / "foreign.pem")
     certificates.ensure_authority(foreign, "test")
-    nats_bus.grant({NODE1: [ALL]})
+    await a_master(nats_bus, {NODE1: [ALL]})
     agent, _ = await nats_bus.agent(NODE1)
 
     await agent.check_authorities(nats_bus.server.endpoint.ca_file.read_text())
