@@ -20,6 +20,19 @@ echo begun >{OS}/begun
 read word <{OS}/go
 echo "ended after $word" >>"$DISK_0_PATH"
 """
+RENAME = """#!/bin/sh -e
+root=$(mktemp -d /srv/root.XXXXXX)
+mount -t tmpfs none "$root"
+mkdir "$root/dev"
+mknod "$root/dev/null" c 1 3
+touch "$root/file"
+chown 1000:1000 "$root/file"
+chmod 4755 "$root/file"
+chroot / true
+umount "$root"
+rmdir "$root"
+"""
+"""What an installation does, besides writing a disk: all of this takes rights that a job's unit has to have."""
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +67,8 @@ def slow_os(cluster: Cluster) -> str:
     """An OS on the second node whose script says that it has begun and waits to be let go."""
     node, since = cluster.others[0], cluster.first.cursor()
     for script in ("create", "import", "export", "rename"):
-        node.write(f"{OS}/{script}", CREATE if script == "create" else "#!/bin/sh\n", 0o755)
+        text = {"create": CREATE, "rename": RENAME}.get(script, "#!/bin/sh\n")
+        node.write(f"{OS}/{script}", text, 0o755)
     node.run("mkfifo", "-m", "666", f"{OS}/begun", f"{OS}/go")
     node.write(f"{OS}/ganeti_api_version", "15\n")
     for record in cluster.first.follow(since, f"_SYSTEMD_UNIT={MASTER}"):

@@ -61,6 +61,17 @@ def test_a_job_is_a_unit_of_its_own(cluster: Cluster, a_job: Callable[[str], str
     assert "said by the script" in node.run("journalctl", "--no-pager", f"GNT_MESH_JOB={job}").stdout
 
 
+def test_a_script_may_do_what_an_installation_does(
+    cluster: Cluster, a_job: Callable[[str], str], let_go: Callable[[], None]
+) -> None:
+    """It mounts, makes devices and set-id files, gives files away, and changes its root."""
+    job = a_job("i-built")
+    let_go()
+    cluster.said("job", "watch", job, "--timeout", "60")
+    cluster.said("instance", "rename", "i-built", "i-renamed")
+    assert cluster.others[0].run("sh", "-c", "ls -d /srv/root.*", check=False).returncode != 0
+
+
 def test_a_cancelled_job_leaves_no_process(cluster: Cluster, a_job: Callable[[str], str]) -> None:
     node = cluster.others[0]
     job = a_job("i-cancelled")

@@ -1,6 +1,6 @@
-"""A node's role decides what it holds."""
+"""A node's role decides what it holds; its key is its own."""
 
-from tests.support.nodes.cluster import Cluster
+from tests.support.nodes.cluster import AGENT, Cluster
 
 SECRET = "/etc/ganeti/roles.key"
 
@@ -20,4 +20,17 @@ def test_a_promoted_node_holds_what_a_candidate_must_and_a_demoted_one_nothing_o
     cluster.said("node", "modify", node.name, "-C", "no", "--confirm", "removals")
     assert node.find(SECRET) is None
     assert node.find("/var/lib/ganeti/config.data") is None
+    cluster.assert_same()
+
+
+def test_a_new_key_of_a_node_outlives_its_agent(cluster: Cluster) -> None:
+    """The agent has no right to write where its key lies: the helper keeps it there, for the next start."""
+    node = cluster.others[0]
+    before = node.find("/etc/gnt-mesh/agent.nk")
+    cluster.said("cluster", "renew-crypto", "--node", node.name)
+    after = node.find("/etc/gnt-mesh/agent.nk")
+    assert before is not None and after is not None and before.content != after.content
+    assert (after.mode, after.owner) == (0o600, "root")
+    node.systemctl("restart", AGENT)
+    cluster.said("wait", "--timeout", "60")
     cluster.assert_same()
