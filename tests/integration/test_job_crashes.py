@@ -37,6 +37,9 @@ async def kill(mesh: JobMesh, victim: str, job: str) -> None:
         case "agent":
             mesh.kill_agent()
             mesh.start_agent(jobs_at_once=1)
+        case "helper":
+            mesh.kill_helper()
+            mesh.start_helper()
         case "runner":
             mesh.kill_runner(job)
         case "master":
@@ -103,14 +106,20 @@ async def test_everything_at_once_is_a_power_cut(mesh: JobMesh) -> None:
     assert mesh.runs() == ["one"]
 
 
-async def test_random_kills_under_load(mesh: JobMesh) -> None:
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+async def test_random_kills_under_load(tmp_path: Path, split: bool) -> None:
+    async with job_mesh(tmp_path, split=split) as mesh:
+        await random_kills(mesh, ["agent", "agent", "runner", "runner", "master", "broker"] + ["helper"] * 2 * split)
+
+
+async def random_kills(mesh: JobMesh, victims: list[str]) -> None:
     """Every job ends; what is called success ran once and to its end; what is called anything else ran at most once."""
     chance = random.Random(SEED)
     mesh.os("work", f"sleep 0.1; touch {mesh.tmp_path}/done-$INSTANCE_NAME")
     for number in range(JOBS):
         await mesh.submit(create(f"j{number}", "work", instance=f"i{number}"))
     for _ in range(KILLS):
-        victim = chance.choice(["agent", "agent", "runner", "runner", "master", "broker"])
+        victim = chance.choice(victims)
         running = [path.parent.name for path in mesh.jobs_dir().glob(f"*/{os_run.STARTED}")]
         if victim != "runner":
             await kill(mesh, victim, "")

@@ -42,6 +42,8 @@ from tests.support.job_values import a_job
 from tests.support.values import SURROUNDINGS
 
 WAIT_S = 40.0
+SPLIT = os.environ.get("GNT_MESH_TEST_SPLIT") == "1"
+"""Run every test of jobs with an agent that has a helper."""
 CONFIG_DATA = "var/lib/ganeti/config.data"
 MASTER = NodeName("node1")
 NODE = NodeName("node2")
@@ -63,9 +65,13 @@ def an_os(
 
 
 class JobMesh:
-    """`nodes` are the cluster's; only those of which an agent was started are online."""
+    """`nodes` are the cluster's; only those of which an agent was started are online. Split: each has a helper too."""
 
-    def __init__(self, tmp_path: Path, server: Broker, nodes: tuple[NodeName, ...] = (MASTER, NODE)) -> None:
+    def __init__(
+        self, tmp_path: Path, server: Broker, nodes: tuple[NodeName, ...] = (MASTER, NODE), *, split: bool = False
+    ) -> None:
+        self.split = split
+        self._helpers: dict[NodeName, subprocess.Popen[bytes]] = {}
         self.tmp_path = tmp_path
         self.server = server
         self.nodes = nodes
@@ -145,7 +151,20 @@ class JobMesh:
     def start_agent(self, node: NodeName = NODE, *, within: tuple[str, ...] = (), **settings: Any) -> None:
         """Start an agent, `within` a command that becomes it."""
         path = str(self._settings(node, settings))
+        if self.split:
+            self.kill_helper(node)
+            self.start_helper(node)
         self._agents[node] = self._spawn("node_agent", "--settings", path, within=within)
+
+    def start_helper(self, node: NodeName = NODE) -> None:
+        """Start what has the rights, with the settings of the agent's last start."""
+        settings = str(self.tmp_path / f"{node}.toml")
+        self._helpers[node] = self._spawn("node_agent.privileged", "--settings", settings)
+
+    def kill_helper(self, node: NodeName = NODE) -> None:
+        if helper := self._helpers.pop(node, None):
+            helper.kill()
+            helper.wait(WAIT_S)
 
     def start_swarm(self, nodes: Iterable[NodeName], **settings: Any) -> None:
         """Start the agents of many nodes in two processes."""
@@ -168,11 +187,21 @@ class JobMesh:
             "os_search_path": ["/srv/ganeti/os"],
             "beat_interval_s": 0.5,
             "retry_first_s": 0.1,
+            **(self._split_settings(node) if self.split else {}),
             **settings,
         }
         path = self.tmp_path / f"{node}.toml"
         path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items()))
         return path
+
+    def _split_settings(self, node: NodeName) -> dict[str, str]:
+        """The journal stays where tests look for it: it is the helper's now."""
+        return {
+            "state_dir": str(self.tmp_path / "agents" / node),
+            "helper_state_dir": str(self.tmp_path / "state" / node),
+            "helper_socket": str(self.tmp_path / f"{node}.sock"),
+            "agent_user": Path("/proc/self").owner(),
+        }
 
     def _spawn(self, *command: str, within: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -241,6 +270,8 @@ class JobMesh:
         await self.stop_master()
         for node in list(self._agents):
             self.kill_agent(node)
+        for node in list(self._helpers):
+            self.kill_helper(node)
         for started in self.tmp_path.glob(f"state/*/jobs/*/{os_run.STARTED}"):
             with contextlib.suppress(Exception):
                 if os_run.is_held(started.parent / os_run.LOCK):
@@ -249,10 +280,12 @@ class JobMesh:
 
 
 @asynccontextmanager
-async def job_mesh(tmp_path: Path, nodes: tuple[NodeName, ...] = (MASTER, NODE)) -> AsyncIterator[JobMesh]:
+async def job_mesh(
+    tmp_path: Path, nodes: tuple[NodeName, ...] = (MASTER, NODE), *, split: bool = SPLIT
+) -> AsyncIterator[JobMesh]:
     """Yield a mesh with a master and an agent on `NODE` that is online."""
     async with broker(tmp_path / "broker") as server:
-        mesh = JobMesh(tmp_path, server, nodes)
+        mesh = JobMesh(tmp_path, server, nodes, split=split)
         try:
             await mesh.start_master()
             mesh.start_agent()
