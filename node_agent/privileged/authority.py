@@ -145,15 +145,16 @@ class Authority:
         self.take_stock(outcome.found)
 
     def take_stock(self, found: Mapping[ManagedPath, Found]) -> None:
-        """Note what is here as it should be, whoever wrote it, and forget what is gone."""
+        """Note what is here as it should be, whoever wrote it, and forget what is gone; of sources all of it."""
         if self._desired.holds_sources:
-            return
+            return self._holdings.forget_all()
         for path, here in found.items():
             want, known = self._desired.wanted.get(path), self._holdings.known.get(path)
             if want is not None and is_as_wanted(want.entry, here):
                 self._holdings.note_right(path, want)
             elif known is not None and not is_ours(here, known) and self._may_forget(path, known, here):
                 self._holdings.forget(path)
+        return None
 
     def _versions(self) -> tuple[tuple[int, int], dict[ScopeName, tuple[int, int]]]:
         return self._desired.serial, dict(self._desired.versions_had)

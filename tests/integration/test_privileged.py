@@ -271,6 +271,16 @@ async def test_sources_are_never_written(rig: HelperRig) -> None:
     await refused(rig, file)
 
 
+async def test_on_the_node_that_becomes_the_master_nothing_is_the_meshs_any_more(rig: HelperRig) -> None:
+    file = rig.entry(X, "one")
+    rig.assign(ALL)
+    rig.publish(file)
+    await rig.put(file)
+    rig.assign(ALL, serial=2, is_master=True)
+    await rig.disk.observe({file.path}, afresh=False)
+    assert (await rig.disk.recall())[0].known == {}
+
+
 async def test_a_node_that_is_offline_takes_nothing_newer(rig: HelperRig) -> None:
     file = rig.entry(X, "one")
     rig.assign(ALL, is_offline=True)
