@@ -104,7 +104,8 @@ def _check_there(path: Path, directory: Path | None) -> None:
         if directory:
             where = shlex.quote(str(directory))
             raise Refused(f"no mesh in {where}; start one with: gnt-mesh up --dir {where}") from None
-        raise Refused(f"no {path} and no --dir; start a mesh with: gnt-mesh up --dir DIR") from None
+        ways = "gnt-mesh cluster init NAME, or one on this machine alone with: gnt-mesh up --dir DIR"
+        raise Refused(f"no {path} and no --dir; found a cluster with: {ways}") from None
     except OSError:
         pass  # who reads the file says what is wrong with it
 
