@@ -54,6 +54,8 @@ class Publisher:
         self._previous: dict[ScopeName, Manifest] = {}
         self._digests: dict[ScopeName, tuple[Manifest, ScopeKey | None, str]] = {}
         self._swept: dict[ScopeName, tuple[int, int]] = {}
+        self._sealed_with: dict[ScopeName, ScopeKey | None] = {}
+        """The key under which all secrets of a scope are known to lie on the bus."""
 
     async def restore(self, config: ClusterConfig, manifests: Manifests, *, afresh: bool) -> tuple[int, int]:
         """Make the bus say what the disk says. Return the highest generation and assignment serial found ahead of it.
@@ -88,7 +90,9 @@ class Publisher:
         for manifest in publication.manifests:
             if manifest.scope in before:
                 self._previous[manifest.scope] = before[manifest.scope]
-            await self._put_blobs(manifest.scope, [e.entry for e in _events_of(manifest, publication) if e.entry])
+            changed = [event.entry for event in _events_of(manifest, publication) if event.entry]
+            await self._put_blobs(manifest.scope, [*changed, *self._sealed_anew(manifest)])
+            self._sealed_with[manifest.scope] = self._vault.key(manifest.scope)
         for manifest in publication.manifests:
             await self._publish(manifest, _events_of(manifest, publication))
             await self.ring(manifest)
@@ -280,6 +284,12 @@ class Publisher:
         before = self._previous.get(manifest.scope)
         entries = (*manifest.files, *(before.files if before else ()))
         return {self._vault.name(manifest.scope, entry) for entry in entries}
+
+    def _sealed_anew(self, manifest: Manifest) -> list[FileEntry]:
+        """Return the secrets that did not change, but whose key did: under it they are not on the bus yet."""
+        if self._vault.key(manifest.scope) == self._sealed_with.get(manifest.scope):
+            return []
+        return [entry for entry in manifest.files if entry.secret]
 
     async def _put_blobs(self, scope: ScopeName, entries: Sequence[FileEntry]) -> None:
         contents = {self._vault.name(scope, entry): entry for entry in entries}

@@ -51,6 +51,9 @@ def test_a_demotion_renews_the_candidates_key_and_nobody_elses(mesh: RunningMesh
     assert after["master-candidates"] != before["master-candidates"]
     assert after["all"] == before["all"]
     assert generation(mesh, "master-candidates") > generation_before
+    (secret,) = mesh.json("file", "info", "/etc/ganeti/candidates")
+    name = f"mesh.blob.master-candidates.{secret['published']['digest']}.0"
+    assert name in stored_subjects(mesh.dir, "BLOBS_master-candidates"), "sealed anew, though it has not changed"
     mesh.ok("wait")
     put(mesh, "candidates", "second")
     until_holds(on(mesh, "node2", "candidates"), b"second", near=mesh.node_root("node2"))
