@@ -19,7 +19,7 @@ from master.core.plan import Publication
 from master.store import Store
 from master.vault import Vault
 from protocol import codec, durable
-from protocol.bus import MasterBus
+from protocol.bus import CHUNK_BYTES, MasterBus
 from protocol.errors import DecodeError, Deposed, Unavailable
 from protocol.messages import Assignment, FileEntry, FileEvent, Manifest, ManifestHead, NodeBell, ScopeBell
 from protocol.names import Digest, NodeName, ScopeName
@@ -28,7 +28,8 @@ from protocol.sealing.boxes import ScopeKey
 Manifests = Mapping[ScopeName, Manifest]
 
 PUTS_MAX: Final = 4
-"""Contents on their way to the broker at the same time."""
+SMALL_PUTS_MAX: Final = 16
+"""Contents on their way to the broker at the same time; more if each is one chunk at most."""
 
 log = structlog.get_logger()
 
@@ -293,7 +294,8 @@ class Publisher:
 
     async def _put_blobs(self, scope: ScopeName, entries: Sequence[FileEntry]) -> None:
         contents = {self._vault.name(scope, entry): entry for entry in entries}
-        slots = asyncio.Semaphore(PUTS_MAX)
+        are_small = all(entry.size_bytes <= CHUNK_BYTES for entry in contents.values())
+        slots = asyncio.Semaphore(SMALL_PUTS_MAX if are_small else PUTS_MAX)
 
         async def put(entry: FileEntry) -> None:
             async with slots:

@@ -26,6 +26,8 @@ from protocol.messages import FileEntry
 from protocol.names import Digest, ManagedPath, ScopeName
 
 FETCHES_MAX: Final = 4
+SMALL_FETCHES_MAX: Final = 16
+"""Contents on their way at the same time: what fits into memory together waits for the way and not for the bytes."""
 GATHERED_BYTES_MAX: Final = 2 * 1024 * 1024
 RACY_NS: Final = 2_000_000_000
 LOOKS_MAX: Final = 3
@@ -84,7 +86,7 @@ class NodeFiles:
         try:
             inbox = _Inbox(staging)
             ahead = _fetched_ahead(plan, self._tree)
-            await _fetch_all(ahead, fetch, inbox, staging)
+            await _fetch_all(ahead, fetch, inbox, staging, at_once=SMALL_FETCHES_MAX)
             if lacking := await _in_thread(_begin, staging, inbox, plan, {*ahead}, first):
                 await _fetch_all(lacking, fetch, inbox, staging)
                 await _in_thread(_finish, staging, inbox, plan)
@@ -207,7 +209,9 @@ def _fetched_ahead(plan: Plan, tree: Tree) -> Sequence[Write]:
     return foreign if sum(write.entry.size_bytes for write in foreign) < GATHERED_BYTES_MAX else ()
 
 
-async def _fetch_all(writes: Sequence[Write], fetch: Fetch, inbox: _Inbox, staging: Staging) -> None:
+async def _fetch_all(
+    writes: Sequence[Write], fetch: Fetch, inbox: _Inbox, staging: Staging, *, at_once: int = FETCHES_MAX
+) -> None:
     """Fetch a few files at a time. Abandoned as soon as one cannot be had; the others are then cancelled."""
     if len(writes) == 1:
         await _fetch_one(writes[0], fetch, inbox, staging)
@@ -221,7 +225,7 @@ async def _fetch_all(writes: Sequence[Write], fetch: Fetch, inbox: _Inbox, stagi
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(FETCHES_MAX, len(writes))):
+            for _ in range(min(at_once, len(writes))):
                 group.create_task(fetch_some())
     except* Abandoned as several:
         stops += [error for error in several.exceptions if isinstance(error, Abandoned)]

@@ -9,7 +9,6 @@ before the first becomes visible; there the caller does the two fsyncs, of the f
 
 import contextlib
 import hashlib
-import io
 import os
 import secrets
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from protocol.names import Digest
 
 TEMPORARY_PREFIX: Final = ".gnt-mesh."
 TEMPORARY_SUFFIX: Final = ".tmp"
+READ_BYTES: Final = 256 * 1024
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -92,10 +92,11 @@ class Temporary:
 
 def read_digest(fd: int) -> tuple[Digest, int]:
     """Return hash and size of a file from the descriptor's position to its end."""
-    with io.FileIO(fd, closefd=False) as file:
-        start = file.tell()
-        found = hashlib.file_digest(file, "sha256")
-        return Digest(found.hexdigest()), file.tell() - start
+    found, size_bytes = hashlib.sha256(), 0
+    while part := os.read(fd, READ_BYTES):
+        found.update(part)
+        size_bytes += len(part)
+    return Digest(found.hexdigest()), size_bytes
 
 
 def write_file(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o600) -> None:

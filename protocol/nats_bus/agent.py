@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from functools import partial
+from itertools import chain
 
 import nats.errors
 from nats.aio.client import Client
@@ -143,9 +144,14 @@ class NatsAgentBus:
 
     async def _in_order(self, reads: Iterator[Coroutine[None, None, bytes]]) -> AsyncGenerator[bytes, None]:
         """Yield what the reads return, a few of them under way at the same time."""
+        first, second = next(reads, None), next(reads, None)
+        if first is None or second is None:
+            if first is not None:
+                yield await first  # most contents are one chunk
+            return
         waiting: deque[asyncio.Task[bytes]] = deque()
         try:
-            for read in reads:
+            for read in chain((first, second), reads):
                 waiting.append(asyncio.create_task(read))
                 if len(waiting) == CHUNKS_IN_FLIGHT:
                     yield await waiting.popleft()

@@ -596,7 +596,9 @@ async def test_a_large_file_is_never_in_memory_as_a_whole(tree: NodeTree) -> Non
     assert peak < 8 << 20
 
 
-async def test_four_files_are_fetched_at_once(tree: NodeTree) -> None:
+@pytest.mark.parametrize(("size_bytes", "at_once"), [(10, 16), (200_000, 4)])
+async def test_some_files_are_fetched_at_once(tree: NodeTree, size_bytes: int, at_once: int) -> None:
+    """Few large ones, for the sake of memory; of small ones more, because all that they wait for is the way."""
     under_way = most = 0
 
     async def fetch(scope: ScopeName, entry: FileEntry) -> AsyncIterator[bytes]:
@@ -608,9 +610,10 @@ async def test_four_files_are_fetched_at_once(tree: NodeTree) -> None:
         under_way -= 1
         yield tree.contents[entry.digest]
 
-    outcome = await tree.files.perform(a_plan(*(tree.write(f"/etc/{n}", b"%d" % n) for n in range(10))), fetch)
+    writes = (tree.write(f"/etc/{n}", b"%02d" % n + bytes(size_bytes)) for n in range(20))
+    outcome = await tree.files.perform(a_plan(*writes), fetch)
 
-    assert (len(outcome.found), most) == (10, 4)
+    assert (len(outcome.found), most) == (20, at_once)
 
 
 def test_a_reader_never_sees_a_target_absent_short_mixed_or_wider(tree: NodeTree) -> None:
