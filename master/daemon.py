@@ -81,6 +81,7 @@ class MasterDaemon:
         self.file_hooks = FileHooks(settings, self.desired)
         self.crypto = CryptoRenewal(settings, self.desired, self.jobs, fleet=self.fleet, progress=self.progress)
         self.refusals = Refusals()
+        self._members: tuple[ClusterConfig, dict[NodeName, Node]] = (config, {n.name: n for n in config.nodes.values()})
         self.pulse = Pulse("the master's beat", patience_s=PULSE_PATIENCE_S + 2 * settings.beat_interval_s)
         self._events: asyncio.Queue[MasterEvent] = asyncio.Queue(EVENTS_WAITING_MAX)
         self._bus: MasterBus
@@ -223,4 +224,8 @@ class MasterDaemon:
                 self.progress.note()
 
     def _member(self, name: NodeName) -> Node | None:
-        return next((node for node in self.desired.config.nodes.values() if node.name == name), None)
+        """Return a node of the cluster; every status asks, so they are looked up and not searched."""
+        config = self.desired.config
+        if self._members[0] is not config:
+            self._members = config, {node.name: node for node in config.nodes.values()}
+        return self._members[1].get(name)
