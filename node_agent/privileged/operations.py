@@ -26,6 +26,7 @@ from protocol.errors import DecodeError, Refused, Unavailable
 from protocol.job_messages import JobLogWanted
 from protocol.messages import FileEntry
 from protocol.names import ManagedPath, ScopeName
+from protocol.os_names import JobId
 
 FRAME_TIMEOUT_S: Final = 60.0
 """How long the agent may take to say what it has begun to say; content may have to come from the bus first."""
@@ -90,7 +91,7 @@ class Operations:
             case m.Jobs():
                 await self._job_line.carry(line, self._jobs.look)
             case m.Output(job=job, offset=offset):
-                part = await self._jobs.output(JobLogWanted(id=job, offset=offset))
+                part = await self._jobs.output(_log_wanted(job, offset))
                 await line.send(m.Encoded(data=codec.encode(part)))
             case m.Hello() | m.Word() | m.Piece() | m.Look() | m.Board():
                 raise DecodeError(f"a {type(question).__name__} is no question")
@@ -280,6 +281,13 @@ class _Contents:
                     await queue.put(piece)
         except (Unavailable, DecodeError) as error:
             self._failure = str(error)
+
+
+def _log_wanted(job: JobId, offset: int) -> JobLogWanted:
+    try:
+        return JobLogWanted(id=job, offset=offset)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
 
 
 def _log_changes(refused: Mapping[ManagedPath, str]) -> None:

@@ -15,6 +15,7 @@ from protocol.errors import MeshError, Refused
 from protocol.key_messages import KeyTold, Trust
 from protocol.messages import FileEntry, Withdrawal
 from protocol.names import ALL, MASTER_CANDIDATES, ManagedPath, ScopeName
+from protocol.os_names import JobId
 from protocol.sealing import envelopes
 from protocol.sealing.boxes import new_scope_key
 from tests.support.forked import in_child
@@ -333,6 +334,7 @@ HELLO = framed(msgspec.msgpack.encode(m.Hello()))
         (HELLO + framed(b"\xc1\xc1\xc1"), b"not understood"),
         (HELLO + framed(msgspec.msgpack.encode(m.Look())), b"a Look is no question"),
         (HELLO + framed(msgspec.msgpack.encode({"type": "Recall", "also": 1})), b"not understood"),
+        (HELLO + framed(msgspec.msgpack.encode(m.Output(job=JobId("../../agent.nk"), offset=0))), b"job id"),
         (HELLO + (FRAME_BYTES_MAX + 1).to_bytes(4, "big"), b"limit"),
         (HELLO + b"\xff\xff\xff\xff", b"limit"),
         (framed(msgspec.msgpack.encode(m.Recall())), b"where a Hello belongs"),
