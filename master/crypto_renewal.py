@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -33,14 +33,24 @@ from protocol import durable, subjects
 from protocol.bus import MasterBus
 from protocol.change_messages import ChangeRequest
 from protocol.errors import DecodeError, Refused, Unavailable
-from protocol.key_messages import NODES_PART, NotRenewed, RenewCrypto, Renewed, TakeTrust, Trust, TrustTaken
-from protocol.names import NodeName
+from protocol.key_messages import (
+    NODES_PART,
+    SCOPES_PART,
+    NotRenewed,
+    RenewCrypto,
+    Renewed,
+    TakeTrust,
+    Trust,
+    TrustTaken,
+)
+from protocol.names import NodeName, ScopeName
 
 STATE_FILE: Final = "renewal.json"
 TRUST_ANSWER_S: Final = 8.0
 """A node tries whom it is to believe before it does."""
 TRY_AGAIN_S: Final = 1.0
 REMIND_S: Final = 2.0
+ALL_PARTS: Final = (*PARTS, SCOPES_PART, NODES_PART)
 
 log = structlog.get_logger()
 
@@ -52,6 +62,8 @@ class State:
     run: str = ""
     own: dict[str, str] = field(default_factory=dict)
     """What of the cluster's own is replaced, each with its fingerprint before."""
+    scopes: dict[ScopeName, str] = field(default_factory=dict)
+    """The scopes that get a new key, each with the id of the one before."""
     nodes: dict[NodeName, str] = field(default_factory=dict)
     """The nodes that get a new key, each with its key before."""
     by: str = ""
@@ -93,9 +105,9 @@ class CryptoRenewal:
             raise Refused("keys are being renewed already; wait for that: gnt-mesh cluster keys shows them")
         config = self._desired.config
         wanted = [config.node(name) for name in request.nodes] or config.sorted_nodes()
-        parts = (NODES_PART,) if request.nodes else request.parts or (*PARTS, NODES_PART)
-        if unknown := set(parts) - {*PARTS, NODES_PART}:
-            raise Refused(f"{', '.join(sorted(unknown))}: there are {', '.join((*PARTS, NODES_PART))}")
+        parts = (NODES_PART,) if request.nodes else request.parts or ALL_PARTS
+        if unknown := set(parts) - {*ALL_PARTS}:
+            raise Refused(f"{', '.join(sorted(unknown))}: there are {', '.join(ALL_PARTS)}")
         own = {name for part in parts for name in PARTS.get(part, ())}
         nodes = {node.name: node.public_key for node in wanted if node.public_key} if NODES_PART in parts else {}
         fingerprints = await asyncio.to_thread(lambda: {name: self._own.fingerprint(name) for name in sorted(own)})
@@ -104,6 +116,7 @@ class CryptoRenewal:
         state = State(
             run=secrets.token_hex(8),
             own=fingerprints,
+            scopes=self._scope_keys(config.scopes()) if SCOPES_PART in parts else {},
             nodes=nodes,
             by=request.by,
             reason=request.reason,
@@ -165,6 +178,9 @@ class CryptoRenewal:
             failed = await self._tell_trust(state.untold)
         else:
             failed = {}
+        if scopes := self._scopes_left():
+            why = "cluster renew-crypto: new scope keys"
+            await self._desired.change(lambda config, now: config, self._request(), why=why, renew=scopes)
         renewed, without = await self._renew_nodes()
         await self._end(
             tuple(NotRenewed(node=node, reason=why) for node, why in sorted((failed | without).items())), renewed
@@ -239,12 +255,24 @@ class CryptoRenewal:
         earlier = [name for name in self._state.nodes if name in keys and name not in left]
         return [*earlier, *renewed], failed
 
+    def _scope_keys(self, scopes: Iterable[ScopeName]) -> dict[ScopeName, str]:
+        return dict(sorted(self._desired.vault.key_ids(scopes)))
+
+    def _scopes_left(self) -> list[ScopeName]:
+        """Return the scopes whose key is still the one that was to be replaced."""
+        keys = self._scope_keys(self._state.scopes)
+        return [scope for scope, before in self._state.scopes.items() if keys.get(scope) == before]
+
     async def _end(self, failed: tuple[NotRenewed, ...], renewed: Collection[NodeName] = ()) -> None:
         own = [f"The {_NAMES[name]} is a new one." for name in self._state.own] if not _is_refused(failed) else []
+        left = self._scopes_left()
+        scopes = [f"The key of the secrets of {one} is a new one." for one in self._state.scopes if one not in left]
         nodes = [f"Node {node} has a new key; its old one is void." for node in renewed]
-        ended = replace(self._state, is_over=True, done=(*own, *nodes), failed=(*self._state.failed, *failed))
+        ended = replace(self._state, is_over=True, done=(*own, *scopes, *nodes), failed=(*self._state.failed, *failed))
         await self._save(ended)
-        log.info("crypto_renewed", own=sorted(self._state.own), nodes=len(nodes), failed=len(failed))
+        log.info(
+            "crypto_renewed", own=sorted(self._state.own), scopes=len(scopes), nodes=len(nodes), failed=len(failed)
+        )
 
     def _request(self) -> ChangeRequest:
         return ChangeRequest(by=self._state.by, reason=self._state.reason)

@@ -37,6 +37,8 @@ from protocol.messages import FileError, Manifest
 from protocol.names import Digest, ManagedPath, ScopeName, is_secret
 from protocol.operator_messages import Goal
 
+Make = Callable[[ClusterConfig, float], ClusterConfig]
+
 log = structlog.get_logger()
 
 
@@ -79,12 +81,12 @@ class Desired:
         await self.managed.run(self.refresh)
 
     async def change(
-        self, make: Callable[[ClusterConfig, float], ClusterConfig], request: ChangeRequest, *, why: str
+        self, make: Make, request: ChangeRequest, *, why: str, renew: Collection[ScopeName] = ()
     ) -> Outcome:
         """Have the cluster config changed by `make`, durably, and carried to the bus. Refused leaves all as it was.
 
-        The outcome's goal proves that the change has reached the nodes: the generations now published, and the serials
-        of the nodes whose role changed. A dry run ends with the decision.
+        Scopes to `renew` get a new key. The outcome's goal proves that the change has reached the nodes: the
+        generations now published, and the serials of the nodes whose role changed. A dry run ends with the decision.
         """
         async with self.lock:
             before, published = self.config, dict(self.manifests)
@@ -98,7 +100,7 @@ class Desired:
             if request.dry_run:
                 return await self._foreseen(before, after, confirmed=confirmed, objections=objections)
             guards.refuse(objections)
-            renewed = await asyncio.to_thread(self.vault.renew, members.scopes_that_lost(before, after))
+            renewed = await asyncio.to_thread(self.vault.renew, members.scopes_that_lost(before, after) | {*renew})
             await asyncio.to_thread(self.store.save_config, after)
             self.config = after
             log.info("cluster_changed", why=why, serial_no=after.serial_no)

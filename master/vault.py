@@ -3,8 +3,9 @@
 A key that was replaced is gone: what it sealed is sealed anew from the master's own contents.
 """
 
+import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from master.store import unavailable
 from protocol import durable
 from protocol.errors import Refused
 from protocol.history_messages import FileDiff
+from protocol.key_messages import KeyInfo
 from protocol.messages import FileEntry, FileEvent, Manifest, WrappedKey
 from protocol.names import Digest, ScopeName, scope_name
 from protocol.sealing import boxes
@@ -21,12 +23,21 @@ from protocol.sealing.boxes import ContentBox, ScopeKey
 NAME = "scope-keys.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A key as it lies on the disk. When it was made is not known of those that were kept there alone."""
+
+    secret: bytes = field(repr=False)
+    made: float = 0.0
+
+
 def open_vault(state_dir: Path) -> "Vault":
     """Return the keys in the state directory, none at the very first start; Refused if they are damaged."""
     path = state_dir / NAME
     try:
-        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, bytes])
-        return Vault(path, {scope_name(scope): ScopeKey(secret) for scope, secret in raw.items()})
+        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Kept | bytes])
+        kept = {scope_name(scope): Kept(one) if isinstance(one, bytes) else one for scope, one in raw.items()}
+        return Vault(path, kept)
     except FileNotFoundError:
         return Vault(path, {})
     except OSError as error:
@@ -39,9 +50,10 @@ def open_vault(state_dir: Path) -> "Vault":
 class Vault:
     """Methods that change keys return once the disk has them; OSErrors arrive as Unavailable."""
 
-    def __init__(self, path: Path, keys: Mapping[ScopeName, ScopeKey]) -> None:
+    def __init__(self, path: Path, kept: Mapping[ScopeName, Kept]) -> None:
         self._path = path
-        self._keys = dict(keys)
+        self._made = {scope: one.made for scope, one in kept.items()}
+        self._keys = {scope: ScopeKey(one.secret) for scope, one in kept.items()}
 
     def key(self, scope: ScopeName) -> ScopeKey | None:
         return self._keys.get(scope)
@@ -68,6 +80,14 @@ class Vault:
 
     def key_ids(self, scopes: Iterable[ScopeName]) -> set[tuple[ScopeName, str]]:
         return {(scope, self._keys[scope].id) for scope in scopes if scope in self._keys}
+
+    def shown(self, scopes: Iterable[ScopeName]) -> tuple[KeyInfo, ...]:
+        """Return what may be told of the keys that these scopes have."""
+        return tuple(
+            KeyInfo(what="scope", name=scope, fingerprint=self._keys[scope].id, made=self._made[scope])
+            for scope in scopes
+            if scope in self._keys
+        )
 
     def box(self, scope: ScopeName, entry: FileEntry) -> ContentBox | None:
         """Return how a content lies on the bus; None for one that is no secret and lies there as it is."""
@@ -117,8 +137,9 @@ class Vault:
         if not scopes:
             return
         keys = self._keys | {scope: boxes.new_scope_key() for scope in scopes}
-        raw = msgspec.json.encode({scope: key.secret for scope, key in sorted(keys.items())})
+        made = self._made | dict.fromkeys(scopes, time.time())
+        raw = msgspec.json.encode({scope: Kept(key.secret, made[scope]) for scope, key in sorted(keys.items())})
         with unavailable(f"cannot write {self._path}"):
             durable.make_directory(self._path.parent)
             durable.write_file(self._path, raw)
-        self._keys = keys
+        self._keys, self._made = keys, made

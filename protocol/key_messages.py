@@ -8,6 +8,8 @@ from protocol.names import public_key
 
 NODES_PART: Final = "nodes"
 """The part of a renewal that is the nodes' own keys."""
+SCOPES_PART: Final = "scopes"
+"""The part of a renewal that is what the secrets of each scope are sealed with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,10 +17,10 @@ class KeyInfo:
     """One key or certificate. `expires` is 0 for what does not by itself."""
 
     what: str
-    """`certificate`, `cluster`, `access` or `node`."""
+    """`certificate`, `cluster`, `access`, `scope` or `node`."""
     name: str
     fingerprint: str
-    """A public key, or the SHA-256 of a certificate."""
+    """A public key, the SHA-256 of a certificate, or what tells a scope's key from another and nothing of it."""
     made: float
     expires: float = 0.0
     remark: str = ""
@@ -35,7 +37,7 @@ class RenewCrypto(ChangeRequest):
 
     nodes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
-    """`authority` (with it the server's certificate), `server`, `master`, `signing`, `nodes`."""
+    """`authority` (with it the server's certificate), `server`, `master`, `signing`, `scopes` (their keys), `nodes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

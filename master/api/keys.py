@@ -54,7 +54,8 @@ class KeyVerbs:
             for one in config.cluster.access
         )
         cluster = await asyncio.to_thread(_own_keys, OwnKeys(self._daemon.settings))
-        return KeyInfos(keys=(*await self._daemon.bus.certificates(), *cluster, *access, *nodes))
+        scopes = self._desired.vault.shown(config.scopes())
+        return KeyInfos(keys=(*await self._daemon.bus.certificates(), *cluster, *access, *scopes, *nodes))
 
     async def authorities(self, request: Nothing) -> Authorities:
         return Authorities(authorities=await asyncio.to_thread(OwnKeys(self._daemon.settings).authorities))

@@ -49,6 +49,7 @@ def keys(as_json: bool) -> None:
 @click.option("--new-server-certificate", "server", is_flag=True, help="The server's certificate and its key.")
 @click.option("--new-master-keys", "master", is_flag=True, help="Those that master and administrator connect with.")
 @click.option("--new-signing-key", "signing", is_flag=True, help="The key that the master signs with.")
+@click.option("--new-scope-keys", "scopes", is_flag=True, help="What the secrets of each scope are sealed with.")
 @click.option("--new-node-certificates", "all_nodes", is_flag=True, help="The keys of all nodes.")
 @options.json_option
 def renew_crypto(nodes: tuple[str, ...], as_json: bool, **parts: bool) -> int:
@@ -56,7 +57,8 @@ def renew_crypto(nodes: tuple[str, ...], as_json: bool, **parts: bool) -> int:
 
     What is new and what was before are both valid until each node has confirmed the new one; each node makes its key
     itself. A node that is not there keeps what it has, still gets in, and is told as soon as it is back. Whatever is
-    killed on the way, the renewal goes on by itself.
+    killed on the way, the renewal goes on by itself. Secrets are sealed anew with the new keys of their scopes, which
+    their nodes have before that; what was read under a former key has been read.
 
     Exit code 2: some nodes could not be reached, or the renewal is not over yet.
 

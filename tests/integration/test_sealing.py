@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,11 @@ def on(mesh: RunningMesh, node: str, name: str) -> Path:
 
 def keys(mesh: RunningMesh) -> dict[str, str]:
     state = mesh.node_root("node1") / "var/lib/gnt-mesh/master/scope-keys.json"
-    return {str(scope): str(key) for scope, key in json.loads(state.read_bytes()).items()}
+    return {str(scope): str(key["secret"]) for scope, key in json.loads(state.read_bytes()).items()}
+
+
+def shown_keys(mesh: RunningMesh) -> dict[str, dict[str, Any]]:
+    return {str(one["name"]): one for one in mesh.json("cluster", "keys") if one["what"] == "scope"}
 
 
 def generation(mesh: RunningMesh, scope: str) -> int:
@@ -71,6 +76,46 @@ def test_a_removal_renews_the_keys_of_all_scopes_that_the_node_was_in(mesh: Runn
     assert generation(mesh, "all") > generation_before, "sealed anew, though no file has changed"
     mesh.ok("wait")
     on(mesh, "node3", "everywhere").unlink()
+    until_holds(on(mesh, "node3", "everywhere"), b"first", near=mesh.node_root("node3"))
+
+
+def test_keys_are_renewed_on_demand_and_everything_is_sealed_with_them(mesh: RunningMesh) -> None:
+    before, shown_before, generation_before = keys(mesh), shown_keys(mesh), generation(mesh, "all")
+    assert shown_before.keys() == before.keys() == {"all", "master-candidates"}
+    assert not [key for key in before.values() if key in json.dumps(shown_before)]
+
+    said = mesh.ok("cluster", "renew-crypto", "--new-scope-keys")
+
+    assert said.splitlines() == [
+        "The key of the secrets of all is a new one.",
+        "The key of the secrets of master-candidates is a new one.",
+    ]
+    after, shown = keys(mesh), shown_keys(mesh)
+    assert not set(before.values()) & set(after.values())
+    for scope in before:
+        assert shown[scope]["fingerprint"] != shown_before[scope]["fingerprint"]
+        assert shown[scope]["made"] > shown_before[scope]["made"] > 1.7e9
+    assert generation(mesh, "all") > generation_before, "sealed anew, though no file has changed"
+    for scope, path in (("all", "everywhere"), ("master-candidates", "candidates")):
+        (secret,) = mesh.json("file", "info", f"/etc/ganeti/{path}")
+        name = f"mesh.blob.{scope}.{secret['published']['digest']}.0"
+        assert name in stored_subjects(mesh.dir, f"BLOBS_{scope}")
+    mesh.ok("wait")
+    on(mesh, "node3", "everywhere").write_text("damaged")
+    until_holds(on(mesh, "node3", "everywhere"), b"first", near=mesh.node_root("node3"))
+    put(mesh, "candidates", "under the new key")
+    until_holds(on(mesh, "node2", "candidates"), b"under the new key", near=mesh.node_root("node2"))
+
+
+def test_everything_that_is_renewed_has_the_keys_of_the_scopes_in_it(mesh: RunningMesh) -> None:
+    before = keys(mesh)
+
+    said = mesh.ok("cluster", "renew-crypto")
+
+    assert "The key of the secrets of all is a new one.\n" in said
+    assert not set(before.values()) & set(keys(mesh).values())
+    mesh.ok("wait")
+    on(mesh, "node3", "everywhere").write_text("damaged")
     until_holds(on(mesh, "node3", "everywhere"), b"first", near=mesh.node_root("node3"))
 
 

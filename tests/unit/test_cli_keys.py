@@ -47,6 +47,7 @@ def test_one_that_takes_too_long_is_left_to_itself() -> None:
         ("--node node2 --node node3", ("node2", "node3"), ()),
         ("--new-cluster-certificate --new-node-certificates", (), ("authority", "nodes")),
         ("--new-server-certificate --new-master-keys --new-signing-key", (), ("server", "master", "signing")),
+        ("--new-scope-keys", (), ("scopes",)),
     ],
 )
 def test_a_part_is_asked_for_by_its_flag(line: str, nodes: tuple[str, ...], parts: tuple[str, ...]) -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from master.vault import NAME, open_vault
 from protocol.errors import Refused, Unavailable
 from protocol.messages import Assignment, FileEvent
 from protocol.names import ALL, MASTER_CANDIDATES, VM_CAPABLE, NodeName
+from protocol.sealing.boxes import ScopeKey
 from protocol.sealing.keyring import Keyring
 from tests.support.builders import an_entry
 from tests.support.memory_bus import public_key_of, seed_of
@@ -36,6 +38,31 @@ def test_only_what_has_a_key_is_renewed(tmp_path: Path) -> None:
     assert vault.key(MASTER_CANDIDATES) != before
     assert vault.key(ALL) is None
     assert open_vault(tmp_path).key(MASTER_CANDIDATES) == vault.key(MASTER_CANDIDATES)
+
+
+def test_the_age_of_a_key_lasts_and_is_that_of_the_newest(tmp_path: Path) -> None:
+    vault = open_vault(tmp_path)
+    vault.ensure([ALL, MASTER_CANDIDATES])
+    scopes = [ALL, MASTER_CANDIDATES, VM_CAPABLE]
+    before, kept = vault.shown(scopes)
+
+    vault.renew([ALL])
+
+    after, still = vault.shown(scopes)
+    assert open_vault(tmp_path).shown(scopes) == (after, still)
+    assert still == kept and (after.what, after.name) == ("scope", ALL)
+    assert after.made > before.made > 1.7e9 and after.fingerprint != before.fingerprint
+    assert repr(vault.key(ALL).secret) not in repr(after)  # type: ignore[union-attr]
+
+
+def test_keys_that_were_kept_without_their_age_are_taken_as_they_are(tmp_path: Path) -> None:
+    secret = bytes(range(32))
+    (tmp_path / NAME).write_bytes(msgspec.json.encode({ALL: secret}))
+
+    vault = open_vault(tmp_path)
+
+    (shown,) = vault.shown([ALL])
+    assert (vault.key(ALL), shown.made) == (ScopeKey(secret), 0.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"nowhere": "AAAA"}', b'{"all": "AAAA"}', b"[]"])
