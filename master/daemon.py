@@ -20,6 +20,7 @@ from master.crypto_renewal import CryptoRenewal
 from master.desired import Desired
 from master.file_hooks import FileHooks
 from master.ganeti_watch import GanetiWatch
+from master.installs import Installs
 from master.job_store import JobStore
 from master.jobs import Jobs
 from master.managed_files import ManagedFiles
@@ -27,7 +28,6 @@ from master.os_reports import OsReports
 from master.outcome import Outcome
 from master.progress import Progress
 from master.publisher import Publisher
-from master.reinstalls import Reinstalls
 from master.settings import MasterSettings
 from master.store import Store
 from master.upkeep import Upkeep
@@ -77,7 +77,7 @@ class MasterDaemon:
             output_bytes_max=settings.job_output_bytes_max,
             patrol_interval_s=settings.patrol_interval_s,
         )
-        self.reinstalls = Reinstalls(self.desired, self.jobs, self.progress)
+        self.installs = Installs(self.desired, self.jobs, self.progress)
         self.file_hooks = FileHooks(settings, self.desired)
         self.crypto = CryptoRenewal(settings, self.desired, self.jobs, fleet=self.fleet, progress=self.progress)
         self.refusals = Refusals()
@@ -130,7 +130,7 @@ class MasterDaemon:
             tasks.create_task(self.verifier.work(bus))
             tasks.create_task(self.os_reports.run(bus))
             tasks.create_task(self.jobs.run(bus))
-            tasks.create_task(self.reinstalls.run())
+            tasks.create_task(self.installs.run())
             tasks.create_task(self.crypto.run(bus))
             tasks.create_task(self.progress.ring(bus.ring_cluster))
             tasks.create_task(self._serve(serve))

@@ -143,7 +143,7 @@ class InstanceVerbs:
             made.append(install)
             return install.config
 
-        with self._daemon.reinstalls.coming(request.job.id):
+        with self._daemon.installs.coming(request.job.id):
             outcome = await self._desired.change(change, request, why=f"instance reinstall {request.name}")
             install = made[0]
             done = [f"Instance {instance.name} is to be reinstalled with OS {install.os}."]

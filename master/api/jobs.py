@@ -17,7 +17,7 @@ class JobVerbs:
 
     def __init__(self, daemon: MasterDaemon) -> None:
         self._jobs = daemon.jobs
-        self._reinstalls = daemon.reinstalls
+        self._installs = daemon.installs
 
     def handlers(self) -> dict[str, tuple[type, Handler]]:
         return {
@@ -43,8 +43,8 @@ class JobVerbs:
             request.id, offset=request.offset, revision=request.revision, patience_s=patience_s
         )
         if news.job.status in ENDED:
-            with contextlib.suppress(Refused, Unavailable):  # tried again, and logged, by the reinstalls themselves
-                await self._reinstalls.settle()  # who is told that it has ended finds what it brought
+            with contextlib.suppress(Refused, Unavailable):  # tried again, and logged, by the installs themselves
+                await self._installs.settle()  # who is told that it has ended finds what it brought
         return news
 
     async def cancel(self, request: op.JobCancel) -> op.JobInfos:

@@ -43,6 +43,8 @@ class Instance:
     osparams_private: dict[str, str] = field(default_factory=dict, repr=False)
     disks: tuple[OsDisk, ...] = ()
     nics: tuple[OsNic, ...] = ()
+    install: JobId | None = None
+    """The job of `instance add`, until that has ended: the request may come again before its job was taken."""
     reinstall: Reinstall | None = None
     serial_no: int = 1
     ctime: float = 0.0
@@ -50,6 +52,8 @@ class Instance:
 
     def __post_init__(self) -> None:
         split_os(self.os)
+        if self.install is not None:
+            job_id(self.install)
         check_parameters(self.osparams)
         check_parameters(self.osparams_private)
         if both := sorted(self.osparams.keys() & self.osparams_private.keys()):

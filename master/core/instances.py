@@ -24,7 +24,7 @@ from protocol.instance_messages import (
     NicWanted,
 )
 from protocol.os_messages import Confidential, OsDefinition, OsDisk, OsNic, Scalar
-from protocol.os_names import InstanceName, full_os, instance_name, split_os
+from protocol.os_names import InstanceName, JobId, full_os, instance_name, split_os
 
 DEVICES: Final = "/dev/"
 """A disk below it is a block device, any other a file."""
@@ -50,11 +50,13 @@ def add(
     macs: Iterable[str],
     now: float,
 ) -> Install:
-    """Add an instance. `uuids` are used up in order: its own, one per disk, one per network interface."""
+    """Add an instance. `uuids` are used up in order: its own, one per disk, one per network interface.
+
+    The one that the same request has added before is made anew: its job was not taken, so no script has run.
+    """
     assert len(uuids) == 1 + len(request.disks) + len(request.nics)
     name = _name(request.name)
-    if any(instance.name == name for instance in config.instances.values()):
-        raise Refused(f"instance {name} exists already; see: gnt-mesh instance info {name}")
+    config = _without_unfinished(config, name, request.job.id if request.job else None)
     node = vm_capable_node(config, request.node)
     hypervisor = request.hypervisor or config.cluster.enabled_hypervisors[0]
     if hypervisor not in config.cluster.enabled_hypervisors:
@@ -83,10 +85,20 @@ def add(
             osparams_private=settled.private,
             disks=disks,
             nics=tuple(_nics(config, request.nics, inner[len(disks) :], macs)),
+            install=request.job.id if request.job and disks else None,
             ctime=now,
             mtime=now,
         )
     return Install(_with(config, instance, now), instance, os, settled)
+
+
+def end_install(config: ClusterConfig, uuid: str) -> ClusterConfig:
+    """Forget which job installs an instance. The instance stays what its script was told: no serial, no mtime."""
+    instance = config.instances.get(uuid)
+    if instance is None or instance.install is None:
+        return config
+    instances = {**config.instances, uuid: replace(instance, install=None)}
+    return replace(config, instances=instances, serial_no=config.serial_no + 1)
 
 
 def begin_reinstall(
@@ -242,6 +254,16 @@ def _settled(
     return full_os(base, variant), settle(definition, defaults=defaults, given=given, kept=kept)
 
 
+def _without_unfinished(config: ClusterConfig, name: InstanceName, job: JobId | None) -> ClusterConfig:
+    """Return a config without an instance of this name, that this job was to install. Refused if it is any other."""
+    found = next((instance for instance in config.instances.values() if instance.name == name), None)
+    if found is None:
+        return config
+    if job is None or found.install != job:
+        raise Refused(f"instance {name} exists already; see: gnt-mesh instance info {name}")
+    return replace(config, instances={uuid: one for uuid, one in config.instances.items() if one is not found})
+
+
 def _disk(wanted: DiskWanted, uuid: str) -> OsDisk:
     backend = "block" if wanted.path.startswith(DEVICES) else "file:loop"
     return OsDisk(
@@ -287,7 +309,8 @@ def _merged(before: Mapping[str, Scalar], changes: Mapping[str, Scalar]) -> dict
 
 
 def _changed(instance: Instance, now: float, **fields: object) -> Instance:
-    return replace(instance, serial_no=instance.serial_no + 1, mtime=now, **fields)  # type: ignore[arg-type]
+    """Whoever changes an instance takes it as it is: it is not made anew any more."""
+    return replace(instance, install=None, serial_no=instance.serial_no + 1, mtime=now, **fields)  # type: ignore[arg-type]
 
 
 def _with(config: ClusterConfig, instance: Instance, now: float) -> ClusterConfig:

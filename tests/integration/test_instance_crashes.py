@@ -1,9 +1,10 @@
-"""kill -9 of each part while an operator follows a reinstall: it runs once, and what is said of it is so.
+"""kill -9 of each part while an operator follows an install: it runs once, and what is said of it is so.
 
 Processes as `gnt-mesh up` runs them, which starts again what dies. The master dies at each step; for agent and broker
 `test_job_crashes` has the other steps.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -42,9 +43,12 @@ class Rig:
     def reinstall(self, *more: str) -> "subprocess.Popen[str]":
         """Start what an operator types, with another greeting each time."""
         self.number += 1
+        return self.start("instance", "reinstall", "web", "-O", f"greeting={self.greeting}", *more)
+
+    def start(self, *line: str) -> "subprocess.Popen[str]":
+        """Start a command of which a create will come."""
         for name in ("begun", "runs"):
             (self.place / name).unlink(missing_ok=True)
-        line = ("instance", "reinstall", "web", "-O", f"greeting={self.greeting}", *more)
         return subprocess.Popen(
             [COMMAND, "--dir", self.mesh.dir, *line],
             stdin=subprocess.DEVNULL,
@@ -129,6 +133,33 @@ def test_who_has_had_no_answer_asks_again_with_the_same_id(rig: Rig) -> None:
 
     assert again.returncode == 0, said
     rig.has_run_once()
+
+
+def test_an_add_that_ended_before_its_job_was_taken_goes_on_under_the_same_id(rig: Rig) -> None:
+    """Its instance is recorded, its job's record could not be written, and then the master dies."""
+    line = (
+        *("instance", "add", "late", "-n", "node2", "-o", "hello+plain", "-O", "greeting=late", "--job-id", "late-1"),
+        *("--disk", str(rig.place / "late")),
+    )
+    in_the_way = rig.mesh.dir / "nodes/node1/var/lib/gnt-mesh/master/jobs/late-1.json"
+    (in_the_way / "not empty").mkdir(parents=True)
+    assert "cannot record job late-1" in rig.mesh.run(*line).stderr
+    shutil.rmtree(in_the_way)
+    rig.kill("master")
+
+    again = rig.start(*line)
+    rig.until_begun()
+    rig.open_gate()
+    said, _ = again.communicate(timeout=90)
+
+    assert again.returncode == 0, said
+    assert "not run again" in rig.mesh.ok(*line)
+    assert "exists already" in rig.mesh.run(*line[:-3], "late-2", *line[-2:]).stderr
+    assert (rig.place / "runs").read_text() == "run\n"
+    assert (rig.place / "late").read_text() == "late\n"
+    config = json.loads((rig.mesh.node_root("node1") / "var/lib/ganeti/config.data").read_text())
+    [record] = [one for one in config["instances"].values() if one["name"] == "late"]
+    assert (record["osparams"]["greeting"], record["install"]) == ("late", None)
 
 
 def test_a_cancellation_survives_a_kill_too(rig: Rig) -> None:

@@ -157,6 +157,40 @@ def test_two_instances_share_neither_name_nor_disk_nor_mac() -> None:
     assert added(first, "web2", nics=(NicWanted(),)).instance.nics[0].mac == "aa:00:00:00:00:02"
 
 
+def test_an_add_whose_job_was_not_taken_yet_is_made_anew_under_the_same_id() -> None:
+    """The master may die between the instance's record and the job's: nothing has run, and who asked asks again."""
+    wanted: dict[str, Any] = {"job": JOB, "disks": (DiskWanted(path="/x"),)}
+    config = added(**wanted).config
+    assert config.instance("web1").install == JOB.id
+    assert from_text(to_text(config)) == config
+
+    again = added(config, parameters={"a": "9"}, **wanted)
+
+    assert (again.instance.osparams, list(again.config.instances.values())) == ({"a": "9"}, [again.instance])
+    for job in (None, replace(JOB, id=JobId("job2"))):
+        with pytest.raises(Refused, match="instance web1 exists already"):
+            added(config, disks=wanted["disks"], job=job)
+
+
+def test_what_has_been_installed_or_changed_is_never_made_anew() -> None:
+    wanted: dict[str, Any] = {"job": JOB, "disks": (DiskWanted(path="/x"),)}
+    config = added(**wanted).config
+    before = config.instance("web1")
+    modified = instances.modify(config, InstanceModify(name="web1", beparams={"vcpus": 4}), None, now=6.0)
+    installed = instances.end_install(config, before.uuid)
+
+    assert installed.instance("web1") == replace(before, install=None)  # the instance is what its script was told
+    assert instances.end_install(installed, before.uuid) is installed
+    for after in (installed, modified, reinstalled(config, job=replace(JOB, id=JobId("job2"))).config):
+        with pytest.raises(Refused, match="instance web1 exists already"):
+            added(after, **wanted)
+
+
+def test_no_job_no_note() -> None:
+    assert added(disks=(DiskWanted(path="/x"),)).instance.install is None
+    assert added(job=JOB).instance.install is None  # without a disk no script is run
+
+
 def reinstalled(
     config: ClusterConfig, *, definition: OsDefinition = TINY, confidential: Confidential | None = None, **wanted: Any
 ) -> instances.Install:
