@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -29,10 +29,8 @@ from protocol.errors import Refused
 from protocol.names import ManagedPath
 from protocol.nats_bus.clients import Endpoint
 from protocol.nats_bus.master import NatsMasterBus
+from protocol.orders import CONFIGURATION_ERROR, Orders
 from protocol.readiness import Readiness
-
-CONFIGURATION_ERROR = 78
-"""sysexits' EX_CONFIG: to start again does not help."""
 
 
 def main() -> None:
@@ -71,32 +69,15 @@ def read_settings(path: Path, helper: Path | None) -> MasterSettings:
 
 
 async def serve(read: Callable[[], MasterSettings], settings: MasterSettings) -> None:
-    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
-
-    Settings that are at fault are logged, and the former ones stay in force.
-    """
+    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then."""
     # A read lease (sources) is broken with this signal, whose default is to end the process.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.fault)
-    stop, reload = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
-    telling = Readiness()
-    while True:
-        await run(settings, telling, stop, reload)
-        if stop.is_set():
-            return
-        reload.clear()
-        try:
-            settings = read()
-            structlog.get_logger().info("settings_read")
-        except Refused as error:
-            structlog.get_logger().error("settings_refused", reason=str(error))
+    asyncio.get_running_loop().set_exception_handler(logs.fault)
+    orders = Orders()
+    await orders.follow(read, settings, partial(run, orders))
 
 
-async def run(settings: MasterSettings, telling: Readiness, stop: asyncio.Event, reload: asyncio.Event) -> None:
+async def run(orders: Orders, settings: MasterSettings) -> None:
     """Read the disk, connect, and run until asked to stop or to reload."""
     store = Store(settings.state_dir, settings.root / str(settings.config_data).lstrip("/"))
     config = store.open()
@@ -108,7 +89,7 @@ async def run(settings: MasterSettings, telling: Readiness, stop: asyncio.Event,
     )
     managed = ManagedFiles(surroundings, sources, SourceWatch(settings, sources))
     daemon = MasterDaemon(settings, config, store, managed)
-    daemon.crypto.restart = reload.set
+    daemon.crypto.restart = orders.reload
     bus = NatsMasterBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -117,29 +98,12 @@ async def run(settings: MasterSettings, telling: Readiness, stop: asyncio.Event,
         signer=OwnKeys(settings).signer(),
         version=version("gnt-mesh"),
     )
-    working = (_connect_and_run(daemon, bus, telling), telling.feed_watchdog((daemon.pulse,)))
-    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
+    working = (_connect_and_run(daemon, bus, orders.telling), orders.telling.feed_watchdog((daemon.pulse,)))
     try:
-        await _until_told(tasks, stop, reload)
-        telling.reloading() if reload.is_set() else telling.stopping()
-        await bus.drain()
+        await orders.work(*working, drain=bus.drain)
         structlog.get_logger().info("master_stopped")
     finally:
-        if not reload.is_set():
-            telling.stopping()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await bus.close()
-
-
-async def _until_told(tasks: Iterable["asyncio.Task[object]"], *told: asyncio.Event) -> None:
-    """Return when one of the events is set; raise what one of the tasks ends with before."""
-    waiting = set(tasks)
-    while not any(event.is_set() for event in told):
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
 
 
 async def _connect_and_run(daemon: MasterDaemon, bus: NatsMasterBus, telling: Readiness) -> None:

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from node_agent import logs
-from node_agent.compose import CONFIGURATION_ERROR, job_keeper, local_disk, unsealing, until_told
+from node_agent.compose import job_keeper, local_disk, unsealing
 from node_agent.core.agent import Agent, Timing
 from node_agent.core.events import Memory
 from node_agent.daemon import AgentDaemon
@@ -34,7 +33,8 @@ from protocol.access_messages import JoinReply, JoinRequest
 from protocol.errors import Refused, Unavailable
 from protocol.nats_bus.agent import NatsAgentBus
 from protocol.nats_bus.clients import Endpoint
-from protocol.readiness import Pulse, Readiness
+from protocol.orders import CONFIGURATION_ERROR, Orders
+from protocol.readiness import Pulse
 
 RECALL_PAUSE_S = 0.5
 OWN_KEY = "agent.nk"
@@ -119,33 +119,17 @@ def with_own_key(settings: AgentSettings) -> AgentSettings:
 
 
 async def serve(read: Callable[[], AgentSettings], settings: AgentSettings) -> None:
-    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then.
-
-    Settings that are at fault are logged, and the former ones stay in force.
-    """
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.fault)
-    stop, reload = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
-    telling = Readiness()
-    while True:
-        await run(with_own_key(settings), telling, stop, reload)
-        if stop.is_set():
-            return
-        reload.clear()
-        try:
-            settings = read()
-            structlog.get_logger().info("settings_read", node=settings.node)
-        except Refused as error:
-            structlog.get_logger().error("settings_refused", reason=str(error))
+    """Run until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then."""
+    asyncio.get_running_loop().set_exception_handler(logs.fault)
+    orders = Orders()
+    await orders.follow(read, settings, partial(run, orders))
 
 
-async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, reload: asyncio.Event) -> None:
+async def run(orders: Orders, settings: AgentSettings) -> None:
     """Take stock, connect, and run until asked to stop or to reload."""
+    settings = with_own_key(settings)
     hands = _hands(settings)
-    recalled = await _recall(hands.disk, telling, stop, reload)
+    recalled = await _recall(hands.disk, orders)
     if recalled is None:
         return
     memory, swept = recalled
@@ -163,7 +147,7 @@ async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, 
         ),
     )
     os_service = OsService(hands.disk, unsealing(settings))
-    daemon = AgentDaemon(settings, agent, hands.disk, os_service, hands.jobs, telling, hands.keeping)
+    daemon = AgentDaemon(settings, agent, hands.disk, os_service, hands.jobs, orders.telling, hands.keeping)
     bus = NatsAgentBus(
         Endpoint(settings.server, settings.ca_file),
         identity.read_seed(settings.seed_file),
@@ -172,19 +156,11 @@ async def run(settings: AgentSettings, telling: Readiness, stop: asyncio.Event, 
         trusted=identity.read_public_keys(settings.master_keys_file),
         witness=hands.word.take,
     )
-    working = (daemon.run(bus), bus.open(), telling.feed_watchdog((daemon.pulse, *hands.pulses)))
-    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
+    working = (daemon.run(bus), bus.open(), orders.telling.feed_watchdog((daemon.pulse, *hands.pulses)))
     try:
-        await until_told(tasks, stop, reload)
-        telling.reloading() if reload.is_set() else telling.stopping()
-        await daemon.drain()
+        await orders.work(*working, drain=daemon.drain)
         structlog.get_logger().info("agent_stopped", node=settings.node)
     finally:
-        if not reload.is_set():
-            telling.stopping()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await bus.close()
 
 
@@ -209,13 +185,13 @@ def _hands(settings: AgentSettings) -> _Hands:
     return _Hands(local_disk(settings, Ledger(settings.state_dir), settings.state_dir), keeper, word, (keeper.pulse,))
 
 
-async def _recall(disk: Disk, telling: Readiness, *told: asyncio.Event) -> tuple[Memory, int] | None:
-    """Return what is remembered of this node, however long it takes to get it; None if we are told to end meanwhile."""
-    while not any(event.is_set() for event in told):
+async def _recall(disk: Disk, orders: Orders) -> tuple[Memory, int] | None:
+    """Return what is remembered of this node, however long it takes to get it; None if orders come meanwhile."""
+    while not orders.are_given:
         try:
             return await disk.recall()
         except Unavailable as error:
-            telling.say(str(error))
+            orders.telling.say(str(error))
             structlog.get_logger().warning("not_recalled", reason=str(error))
         await asyncio.sleep(RECALL_PAUSE_S)
     return None

@@ -1,7 +1,6 @@
 """How one node's parts are put together of its settings: for the agent, and for the privileged process beside it."""
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from node_agent.core.job_plan import Limits
@@ -16,9 +15,6 @@ from node_agent.runners import Runners
 from node_agent.settings import NO_TETHER, PROTECTED_PATHS, AgentSettings
 from protocol import durable, identity, sealing
 from protocol.os_messages import Confidential
-
-CONFIGURATION_ERROR = 78
-"""sysexits' EX_CONFIG: to start again does not help."""
 
 OLD_JOBS_MAX = 20
 """How many jobs that the master has taken note of keep their output on the node."""
@@ -55,12 +51,3 @@ def os_search(settings: AgentSettings) -> OsSearch:
 def unsealing(settings: AgentSettings) -> Callable[[bytes], Confidential]:
     """Return what opens what was sealed for this node, whose key may have been renewed since the agent started."""
     return lambda sealed: sealing.unseal(sealed, identity.read_seed(settings.seed_file))
-
-
-async def until_told(tasks: Iterable["asyncio.Task[object]"], *told: asyncio.Event) -> None:
-    """Return when one of the events is set; raise what one of the tasks ends with before."""
-    waiting = set(tasks)
-    while not any(event.is_set() for event in told):
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()

@@ -80,7 +80,10 @@ WIRE = (
 
 PROTOCOL = (
     *(f"protocol.{module}" for module in WIRE),
-    *(f"protocol.{module}" for module in ("codec", "durable", "identity", "readiness", "settings_file", "file_hints")),
+    *(
+        f"protocol.{module}"
+        for module in ("codec", "durable", "identity", "readiness", "orders", "settings_file", "file_hints")
+    ),
     "protocol.sealing",
     "protocol.paging",
     "protocol.services",
@@ -122,6 +125,7 @@ RULES = (
     Rule("protocol.paging", ("protocol.codec", "protocol.bus", "protocol.operator_messages"), PURE),
     Rule("protocol.durable", ("protocol.names",)),
     Rule("protocol.readiness", ()),
+    Rule("protocol.orders", ("protocol.errors", "protocol.readiness", "structlog")),
     Rule("protocol.services", ("protocol.errors",)),
     Rule("protocol.identity", ("protocol.durable", "protocol.errors", "protocol.names", "nkeys", "nacl")),
     Rule("protocol.settings_file", ("protocol.errors", "msgspec")),

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import os
 import pwd
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Final
 import structlog
 
 from node_agent import logs
-from node_agent.compose import CONFIGURATION_ERROR, job_keeper, local_disk, until_told
+from node_agent.compose import job_keeper, local_disk
 from node_agent.job_keeper import Starter
 from node_agent.ledger import Ledger
 from node_agent.privileged.authority import Authority
@@ -29,7 +28,7 @@ from node_agent.privileged.server import Server, listen
 from node_agent.settings import AGENT_SETTINGS, AgentSettings, agent_settings
 from protocol import durable, identity
 from protocol.errors import Refused
-from protocol.readiness import Readiness
+from protocol.orders import CONFIGURATION_ERROR, Orders
 from protocol.sealing.keyring import Keyring
 
 FIRST_FD: Final = 3
@@ -56,35 +55,13 @@ def main() -> None:
 
 async def serve(read: Callable[[], AgentSettings], settings: AgentSettings, *, has_units: bool) -> None:
     """Answer until a signal asks to stop; whenever one asks to reload, go on with the settings as they are then."""
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.fault)
-    stop, reload = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
-    telling = Readiness()
+    asyncio.get_running_loop().set_exception_handler(logs.fault)
+    orders = Orders()
     listening = _listening(settings)
-    while True:
-        await run(settings, listening.dup(), telling, stop, reload, has_units=has_units)
-        if stop.is_set():
-            return
-        reload.clear()
-        try:
-            settings = read()
-            structlog.get_logger().info("settings_read", node=settings.node)
-        except Refused as error:
-            structlog.get_logger().error("settings_refused", reason=str(error))
+    await orders.follow(read, settings, partial(run, orders, listening, has_units=has_units))
 
 
-async def run(
-    settings: AgentSettings,
-    listening: socket.socket,
-    telling: Readiness,
-    stop: asyncio.Event,
-    reload: asyncio.Event,
-    *,
-    has_units: bool,
-) -> None:
+async def run(orders: Orders, listening: socket.socket, settings: AgentSettings, *, has_units: bool) -> None:
     """Take stock, and answer until asked to stop or to reload. Jobs go on."""
     state_dir = settings.helper_state_dir
     durable.make_directory(state_dir)
@@ -101,20 +78,12 @@ async def run(
     operations = Operations(disk, ledger, authority, jobs, job_line, swept=swept, settings=settings)
     structlog.get_logger().info("helper_started", node=settings.node, managed=len(memory.known), swept=swept)
     server = Server(operations.answer, (_uid_of(settings.agent_user), os.geteuid()))
-    working = (server.run(listening), jobs.run(job_line), disk.run(), telling.feed_watchdog((jobs.pulse,)))
-    tasks = [asyncio.create_task(each) for each in (*working, stop.wait(), reload.wait())]
+    telling = orders.telling
     telling.ready()
     telling.say(f"answering the agent of {settings.node}")
-    try:
-        await until_told(tasks, stop, reload)
-        telling.reloading() if reload.is_set() else telling.stopping()
-        structlog.get_logger().info("helper_stopped", node=settings.node)
-    finally:
-        if not reload.is_set():
-            telling.stopping()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    watchdog = telling.feed_watchdog((jobs.pulse,))
+    await orders.work(server.run(listening.dup()), jobs.run(job_line), disk.run(), watchdog)
+    structlog.get_logger().info("helper_stopped", node=settings.node)
 
 
 def _unit_runners() -> Starter:
