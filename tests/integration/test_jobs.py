@@ -164,6 +164,33 @@ async def test_much_output_is_kept_at_its_beginning_and_its_end(mesh: JobMesh) -
     assert 1_000_000 < len(output) < 1_400_000
 
 
+async def test_the_history_of_jobs_and_their_output_are_bounded(mesh: JobMesh) -> None:
+    bounds = {"job_history": 2, "job_output_bytes_max": 100_000}
+    await mesh.stop_master()
+    await mesh.start_master(**bounds)
+    mesh.os("loud", "echo first; head -c 2000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo last")
+    await mesh.submit(create("open", "slow"))
+    for job in ("1", "2", "3", "4"):
+        await mesh.submit(create(job, "loud"))
+        assert (await mesh.status(job)).status == "success"
+        output = await mesh.output(job)
+    await mesh.until(lambda: len(mesh.daemon.jobs.records) == 3)
+
+    assert output.startswith("first\nxxx") and output.endswith("xlast\n")
+    assert 100_000 < len(output) < 400_000
+    assert set(mesh.daemon.jobs.records) == {"open", "3", "4"}, "the last that ended, and whatever is open"
+    kept = {path.name for path in (mesh.tmp_path / "master/jobs").iterdir()}
+    assert kept - {"open.output"} == {"open.json", "3.json", "3.output", "4.json", "4.output"}
+    with pytest.raises(Refused, match="job 1 is not known; see: gnt-mesh job list"):
+        mesh.daemon.jobs.info("1")
+    await mesh.stop_master()
+    await mesh.start_master(**bounds)
+    assert set(mesh.daemon.jobs.records) == {"open", "3", "4"}
+    await through(mesh)
+    assert (await mesh.status("open")).status == "success"
+    assert await mesh.output("4") == output
+
+
 async def test_binary_output_arrives_as_harmless_text(mesh: JobMesh) -> None:
     mesh.os("binary", r"printf '\033[2J\377\000done\n'")
     await mesh.submit(create("17", "binary"))

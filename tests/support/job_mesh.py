@@ -103,8 +103,8 @@ class JobMesh:
         """Return the instances that were created, each time that one was."""
         return self.count.read_text().split() if self.count.exists() else []
 
-    async def start_master(self) -> None:
-        """Start a master from what is on the disk."""
+    async def start_master(self, **knobs: Any) -> None:
+        """Start a master from what is on the disk, with these settings of its own."""
         settings = MasterSettings(
             server=self.server.url,
             ca_file=self.server.endpoint.ca_file,
@@ -116,6 +116,7 @@ class JobMesh:
             state_dir=self.tmp_path / "master",
             beat_interval_s=0.5,
             patrol_interval_s=1.0,
+            **knobs,
         )
         store = Store(settings.state_dir, settings.root / CONFIG_DATA)
         config = store.open()
