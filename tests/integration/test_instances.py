@@ -289,6 +289,23 @@ def test_what_cannot_be_is_refused_up_front(mesh: RunningMesh, line: str, reason
     assert len(mesh.json("job", "list")) == jobs
 
 
+def test_a_parameter_that_is_required_is_asked_for_before_anything_is_touched(mesh: RunningMesh, disk: Path) -> None:
+    needy = mesh.dir / "needy"
+    shutil.copytree(HELLO, needy)
+    (needy / "parameters.toml").write_text("[greeting]\nrequired = true\n")
+    needy.rename(mesh.node_root("node2") / OS_PLACE / "needy")
+    until(lambda: [one for one in mesh.json("os", "list") if one["name"].startswith("needy")], near=mesh.dir)
+    line = ("instance", "add", "needs", "-n", "node2", "-o", "needy+plain", "--disk", str(disk))
+    jobs = mesh.json("job", "list")
+
+    assert "OS needy needs parameter greeting; give it with -O greeting=VALUE" in refused(mesh, *line, "-O", "lines=1")
+
+    assert (disk.exists(), mesh.json("job", "list")) == (False, jobs)
+    assert "needs" not in {one["name"] for one in mesh.json("instance", "list")}
+    mesh.ok(*line, "-O", "lines=1,greeting=hi")
+    assert disk.read_text() == "hi from needs\n"
+
+
 def test_a_record_alone(mesh: RunningMesh) -> None:
     mesh.ok("instance", "add", "record", "-n", "node1", "-o", "hello+plain", "--no-install")
 
