@@ -91,8 +91,9 @@ def watch(id: str, timeout: float | None) -> int:
 def cancel(id: str, wait: bool, timeout: float) -> int:
     """Cancel a job. One that waits never begins; one that runs is ended, with all its processes.
 
-    Exit code 0: it has ended, cancelled or because it was over. 2: its node has not said so yet, for instance because
-    it is not online.
+    Exit code 0: it has ended, and how is said: it may have come to its own end meanwhile. With --no-wait: it is asked
+    to end. 1: it had ended before it was asked to, and stays as it was. 2: its node has not said so yet, for instance
+    because it is not online.
     """
 
     async def work(session: Session) -> int:

@@ -163,6 +163,17 @@ def test_cancelling_waits_for_the_end_or_does_not() -> None:
     assert bus.requests("job.cancel") == [JobCancel(id="17")] * 2
 
 
+def test_the_help_of_cancel_says_what_becomes_of_a_job_that_has_ended() -> None:
+    bus = FollowedBus({"job.cancel": [Refused("job 17 has ended already: success")]})
+
+    for flags in ([], ["--no-wait"]):
+        result = bus.run("job", "cancel", "17", *flags)
+        assert (result.exit_code, result.stderr) == (1, "gnt-mesh: job 17 has ended already: success\n")
+
+    said = " ".join(bus.run("job", "cancel", "--help").stdout.split())
+    assert "1: it had ended before it was asked to, and stays as it was" in said
+
+
 def test_a_cancel_that_the_node_has_not_heard_ends_with_2() -> None:
     waiting = replace(RUNNING, status="queued", reason="node node2 is not online", progress=None)
     bus = FollowedBus({"job.cancel": [JobInfos(jobs=(waiting,))], "job.follow": [news(waiting)]})
