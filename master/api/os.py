@@ -37,6 +37,8 @@ class OsVerbs:
         config, reports = self._desired.config, self._daemon.os_reports.of(self._desired.config)
         names = query.names or os_catalog.names(reports)
         infos = tuple(os_catalog.info(name, reports, config.cluster.osparams) for name in names)
+        if nowhere := [one.name for one in infos if one.status == "unknown" and not one.defaults]:
+            raise Refused(f"no node has an OS {', '.join(nowhere)}; see: gnt-mesh os list")
         return OsInfos(infos=infos, silent=self._daemon.os_reports.silent(config))
 
     async def diagnose(self, query: OsQuery) -> OsDiagnoses:

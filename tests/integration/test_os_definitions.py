@@ -88,6 +88,14 @@ def test_what_is_wrong_is_said_per_node_and_place(mesh: RunningMesh) -> None:
     until(lambda: mesh.run("os", "diagnose", "broken").returncode == 0, near=mesh.dir)
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_an_os_that_nobody_has_is_told_as_that(mesh: RunningMesh, flags: tuple[str, ...]) -> None:
+    done = mesh.run("os", "info", "nowhere", *flags)
+
+    told = (done.returncode, done.stdout, done.stderr)
+    assert told == (1, "", "gnt-mesh: no node has an OS nowhere; see: gnt-mesh os list\n")
+
+
 def test_defaults_of_parameters_are_kept_by_the_cluster(mesh: RunningMesh) -> None:
     said = mesh.run("os", "modify", "some+small", "-O", "size=2,name=a\\,b")
     assert (said.returncode, said.stdout.splitlines()) == (
@@ -97,7 +105,7 @@ def test_defaults_of_parameters_are_kept_by_the_cluster(mesh: RunningMesh) -> No
     assert mesh.json("os", "info", "some")[0]["defaults"] == {"some+small": {"name": "a,b", "size": "2"}}
 
     mesh.run("os", "modify", "some+small", "-O", "size=default,name=default")
-    assert mesh.json("os", "info", "some")[0]["defaults"] == {}
+    assert "no node has an OS some" in mesh.run("os", "info", "some").stderr
 
     refused = mesh.run("os", "modify", "some", "-O", "na me=1")
     assert refused.returncode == 1
