@@ -302,7 +302,8 @@ class Jobs:
         for name in gone:
             serial, now = self._serial + 1, time.time()
             await self._record(job_queue.give_up(self.records, name, reason=NO_SUCH_NODE, serial=serial, now=now))
-        for job in job_queue.surplus(self.records, kept_max=self._kept_max):
+        noted = {job for instance in self._desired.config.instances.values() for job in instance.noted_jobs}
+        for job in job_queue.surplus(self.records, kept_max=self._kept_max, noted=noted):
             await asyncio.to_thread(self._store.drop, job)
             for known in (self.records, self._revisions, self._changed):
                 known.pop(job, None)

@@ -64,6 +64,11 @@ class Instance:
     def split_os(self) -> tuple[OsName, OsVariant | None]:
         return split_os(self.os)
 
+    @property
+    def noted_jobs(self) -> tuple[JobId, ...]:
+        """The jobs whose ends are still to be settled in this record."""
+        return tuple(job for job in (self.install, self.reinstall and self.reinstall.job) if job)
+
     def facts(self, cluster_hvparams: Mapping[str, Scalar]) -> OsInstance:
         """Return what its scripts are told of it: its own parameters over the cluster's, and those over Ganeti's."""
         return OsInstance(

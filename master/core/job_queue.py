@@ -4,7 +4,7 @@ A record changes in three ways: it is added, it is asked to end, its node says h
 node says of it later changes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -128,9 +128,10 @@ def board(records: Records, node: NodeName, *, epoch: int, serial: int) -> JobBo
     return JobBoard(node=node, epoch=epoch, serial=serial, orders=tuple(orders))
 
 
-def surplus(records: Records, *, kept_max: int) -> Sequence[JobId]:
-    """Return the jobs that ended first, beyond those that are kept."""
-    ended = sorted((record for record in records.values() if not record.is_active), key=lambda record: record.serial)
+def surplus(records: Records, *, kept_max: int, noted: Collection[JobId]) -> Sequence[JobId]:
+    """Return the jobs that ended first, beyond those that are kept. What is `noted` has to be known yet."""
+    over = (record for record in records.values() if not record.is_active and record.job.id not in noted)
+    ended = sorted(over, key=lambda record: record.serial)
     return [record.job.id for record in ended[: max(len(ended) - kept_max, 0)]]
 
 

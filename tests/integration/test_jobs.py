@@ -4,14 +4,18 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from master.core.instance import Instance
+from protocol.change_messages import ChangeRequest
 from protocol.errors import Refused
 from protocol.operator_job_messages import JobCancel, JobFollow, JobInfos, JobNews, JobQuery
 from protocol.operator_messages import Changed, NodeRemove
-from tests.support.job_mesh import MASTER, NODE, JobMesh, create, job_mesh
+from protocol.os_names import JobId, instance_name
+from tests.support.job_mesh import CONFIG_DATA, MASTER, NODE, JobMesh, create, job_mesh
 from tests.support.job_rig import is_alive
 
 
@@ -189,6 +193,29 @@ async def test_the_history_of_jobs_and_their_output_are_bounded(mesh: JobMesh) -
     await through(mesh)
     assert (await mesh.status("open")).status == "success"
     assert await mesh.output("4") == output
+
+
+async def test_a_job_stays_until_its_end_is_settled_in_the_record_of_its_instance(mesh: JobMesh) -> None:
+    """Here a config.data that was changed by hand holds that up. Without the job nobody would know that create ran."""
+    await mesh.stop_master()
+    await mesh.start_master(job_history=1)
+    node, desired = mesh.daemon.desired.config.node(NODE), mesh.daemon.desired
+    web = Instance(name=instance_name("web"), uuid="w", primary_node=node.uuid, os="good", hypervisor="kvm")
+    noted = replace(web, install=JobId("1"))
+    await desired.change(lambda config, _: replace(config, instances={"w": noted}), ChangeRequest(), why="a test")
+    config = mesh.tmp_path / "root" / CONFIG_DATA
+    kept = config.read_text()
+    config.write_text(kept + "\n")
+
+    for job in ("1", "2", "3"):
+        await mesh.submit(create(job, "good"))
+        await mesh.status(job)
+    await mesh.until(lambda: "2" not in mesh.daemon.jobs.records)
+
+    assert set(mesh.daemon.jobs.records) == {"1", "3"}
+    config.write_text(kept)
+    await mesh.until(lambda: set(mesh.daemon.jobs.records) == {"3"})
+    assert desired.config.instances == {"w": web}
 
 
 async def test_binary_output_arrives_as_harmless_text(mesh: JobMesh) -> None:

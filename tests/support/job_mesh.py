@@ -303,4 +303,4 @@ def create(job: str, os: str, **more: Any) -> OsJob:
     return a_job(job, os=os, node=more.pop("node", NODE), **more)
 
 
-__all__ = ["MASTER", "NODE", "JobMesh", "Refused", "an_os", "create", "job_mesh"]
+__all__ = ["CONFIG_DATA", "MASTER", "NODE", "JobMesh", "Refused", "an_os", "create", "job_mesh"]

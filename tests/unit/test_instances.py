@@ -161,7 +161,7 @@ def test_an_add_whose_job_was_not_taken_yet_is_made_anew_under_the_same_id() -> 
     """The master may die between the instance's record and the job's: nothing has run, and who asked asks again."""
     wanted: dict[str, Any] = {"job": JOB, "disks": (DiskWanted(path="/x"),)}
     config = added(**wanted).config
-    assert config.instance("web1").install == JOB.id
+    assert config.instance("web1").noted_jobs == (JOB.id,)
     assert from_text(to_text(config)) == config
 
     again = added(config, parameters={"a": "9"}, **wanted)
@@ -262,7 +262,7 @@ def test_one_reinstall_at_a_time() -> None:
 
     with pytest.raises(Refused, match="is being reinstalled by job job1; first: gnt-mesh job cancel job1"):
         reinstalled(config, job=replace(JOB, id=JobId("job2")))
-    assert reinstalled(config).instance.reinstall  # the same request again is the same job
+    assert reinstalled(config).instance.noted_jobs == (JOB.id,)  # the same request again is the same job
 
 
 def test_os_parameters_cannot_be_modified() -> None:

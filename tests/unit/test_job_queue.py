@@ -140,8 +140,9 @@ def test_the_jobs_that_ended_first_go_first_and_active_ones_never() -> None:
             records[JobId(name)], state=JobState(id=JobId(name), status="success"), serial=serial
         )
 
-    assert job_queue.surplus(records, kept_max=1) == ["c", "a"]
-    assert job_queue.surplus(records, kept_max=3) == []
+    assert job_queue.surplus(records, kept_max=1, noted=()) == ["c", "a"]
+    assert job_queue.surplus(records, kept_max=3, noted=()) == []
+    assert job_queue.surplus(records, kept_max=1, noted={JobId("c")}) == ["a"]
 
 
 def test_a_rename_is_about_both_names() -> None:
