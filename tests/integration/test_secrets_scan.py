@@ -1,11 +1,15 @@
 """Known secrets are planted, the mesh is used in every way, and then every byte of it that can be found is searched.
 
 What may hold a secret: its source, its copies on the nodes of its scope, and the master's own state. A ledger, which
-only root can read, has the hash of what lies beside it. The scanner counts because it finds a file that is no secret.
+only root can read, has the hash of what lies beside it. A private OS parameter is in config.data, and so where that may
+be; a secret one in the environment of its script alone. The scanner counts because it finds a file that is no secret.
 """
 
 import base64
 import hashlib
+import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from protocol import codec
 from protocol.messages import BlobWanted
 from protocol.names import ALL, Digest, NodeName
 from tests.support.mesh import RunningMesh, processes_of, running_mesh
+from tests.support.os_files import OS_PLACE
 from tests.support.scanner import Planted, Scanner, plant
 from tests.support.spy import Spy
 from tests.support.waiting import until, until_holds
@@ -27,7 +32,12 @@ CANDIDATES, EVERYWHERE, LARGE, CHANGED, OPEN = (
     plant("no secret at all"),
 )
 SECRETS = (CANDIDATES, EVERYWHERE, LARGE, CHANGED)
+PRIVATE, PARAMETER = plant("a private OS parameter"), plant("a secret OS parameter")
 PATHS = {"rapi_users": CANDIDATES, "vnc-password": EVERYWHERE, "large": LARGE, "motd": OPEN}
+
+
+HELLO = Path(__file__).parents[2] / "examples/os/hello"
+WAITS = 'set -eu\necho $$ > "$DISK_0_PATH.pid"\nread -r go < "$DISK_0_PATH.go"\n'
 
 
 class Used:
@@ -37,8 +47,8 @@ class Used:
         self.mesh, self.spy = mesh, spy
         self.printed: list[str] = []
 
-    def run(self, *words: str, ok: bool = True) -> str:
-        done = self.mesh.run(*words)
+    def run(self, *words: str, ok: bool = True, told: str = "") -> str:
+        done = self.mesh.run(*words, told=told)
         self.printed += [" ".join(words), done.stdout, done.stderr]
         assert done.returncode == 0 or not ok, done.stderr
         return done.stdout
@@ -51,6 +61,29 @@ class Used:
 
     def on(self, node: str, name: str) -> Path:
         return self.mesh.node_root(node) / "etc/ganeti" / name
+
+
+def install(used: Used, disk: Path, look: Callable[[int], None]) -> None:
+    """Install and reinstall an instance with parameters that nobody may see; `look` while a script has them."""
+    place, going, begun = used.mesh.node_root("node2") / OS_PLACE / "hello", Path(f"{disk}.go"), Path(f"{disk}.pid")
+    shutil.copytree(HELLO, place)
+    (place / "create").write_text((place / "create").read_text().replace("set -eu\n", WAITS))
+    os.mkfifo(going)
+    until(lambda: '"hello"' in used.mesh.ok("os", "list", "--json"), near=used.mesh.dir)
+    private, secret = PRIVATE.token.decode(), PARAMETER.token.decode()
+    new = ("-n", "node2", "-o", "hello+plain", "--disk", str(disk), "--os-parameters-private", "token")
+    for words, told in ((("add", "web", *new), f"{private}\n{secret}\n"), (("reinstall", "web"), f"{secret}\n")):
+        flags = ("--os-parameters-secret", "password", "--submit", "--json")
+        job = json.loads(used.run("instance", *words, *flags, told=told))["job_id"]
+        script = until(lambda: begun.exists() and begun.read_text().strip(), near=used.mesh.dir)
+        for command in (["instance", "info", "web"], ["os", "env", "web"], ["job", "info", job], ["job", "list"]):
+            used.run(*command)
+            used.run(*command, "--json")
+        look(int(script))
+        begun.unlink()
+        going.write_text("go\n")
+        used.run("job", "watch", job)
+        assert f"token {private}" in disk.read_text() and "password " in disk.read_text()
 
 
 def use(used: Used) -> None:
@@ -79,6 +112,10 @@ def use(used: Used) -> None:
         ["file", "info", *(f"/etc/ganeti/{name}" for name in PATHS)],
         ["node", "list"],
         ["cluster", "info"],
+        ["instance", "list"],
+        ["instance", "info", "web"],
+        ["job", "list"],
+        ["os", "env", "web"],
         ["cluster", "verify"],
     ):
         used.run(*words, ok=words[-1] != "verify")
@@ -107,11 +144,17 @@ def private_keys(mesh: RunningMesh) -> dict[Path, Planted]:
 
 
 def scan(
-    scanner: Scanner, used: Used, temporary: Path, but_not: Callable[[RunningMesh, Path], bool] | None = None
+    scanner: Scanner,
+    used: Used,
+    temporary: Path,
+    but_not: Callable[[RunningMesh, Path], bool] | None = None,
+    *,
+    script: int = 0,
 ) -> None:
+    """Look everywhere, but not at the process of a script that has to know."""
     mesh = used.mesh
     but_not = but_not or may_hold_secrets
-    for pid in (mesh.up.process.pid, *processes_of(mesh.dir)):
+    for pid in {mesh.up.process.pid, *processes_of(mesh.dir)} - {script}:
         scanner.look_at_process(pid)
     for number, text in enumerate(used.printed):
         scanner.look(f"output {number}", text.encode())
@@ -132,6 +175,12 @@ def may_hold_secrets(mesh: RunningMesh, path: Path) -> bool:
     return (node == "node2" and inside == "etc/ganeti/vnc-password") or inside in LEDGERS
 
 
+def may_hold_private_parameters(mesh: RunningMesh, path: Path) -> bool:
+    """config.data, and what the master has of it: its contents of each generation."""
+    root = mesh.node_root("node1")
+    return path == root / "var/lib/ganeti/config.data" or path.is_relative_to(root / "var/lib/gnt-mesh/master/blobs")
+
+
 LEDGERS = tuple(f"var/lib/gnt-mesh/agent/{name}" for name in ("ledger.json", "ledger-2.json"))
 
 
@@ -148,7 +197,21 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: P
         until(lambda: (mesh.dir / "operator.toml").exists(), near=mesh.dir)
         with Spy(mesh.dir) as spy:
             used = Used(mesh, spy)
+            private, secret = Scanner([PRIVATE]), Scanner([PARAMETER])
+
+            def scan_parameters(script: int = 0) -> None:
+                scan(private, used, temporary, may_hold_private_parameters, script=script)
+                scan(secret, used, temporary, lambda *_: False, script=script)
+
+            def look(script: int) -> None:
+                has = Scanner([PRIVATE, PARAMETER])
+                has.look_at_process(script)
+                assert len(has.finds) >= 2 and all("environ" in find and "itself" in find for find in has.finds)
+                scan_parameters(script)
+
+            install(used, tmp_path / "disk0", look)
             use(used)
+        scan_parameters()
         scanner, control = Scanner(SECRETS), Scanner([OPEN])
         scan(scanner, used, temporary)
         scan(control, used, temporary)
@@ -159,11 +222,14 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: P
         kept = Scanner(keys.values())
         scan(kept, used, temporary, but_not=lambda _, path: path in keys)
 
+        config_data = mesh.node_root("node1") / "var/lib/ganeti/config.data"
+        assert PRIVATE.found_in(config_data.read_bytes()), "it is stored where it may be"
         candidates_only = Scanner([CANDIDATES])
         for ledger in LEDGERS:
             candidates_only.look(ledger, (mesh.node_root("node3") / ledger).read_bytes())
 
     assert scanner.finds + candidates_only.finds == []
+    assert private.finds + secret.finds == []
     assert kept.finds == [] and len(keys) > 8, "private keys are in their own files alone"
     assert scanner.looked_at > 500
     places = {find.split(":")[0].split(",")[0].split(" ")[0] for find in control.finds}

@@ -151,11 +151,13 @@ class RunningMesh:
         self.up = up
         self.dir = up.directory
 
-    def run(self, *args: str, timeout_s: float = RUN_TIMEOUT_S, **more: str) -> "subprocess.CompletedProcess[str]":
-        """Run `gnt-mesh --dir DIR ARGS...` to its end, whatever its exit code."""
+    def run(
+        self, *args: str, timeout_s: float = RUN_TIMEOUT_S, told: str = "", **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `gnt-mesh --dir DIR ARGS...` to its end, whatever its exit code; it is `told` what it asks for."""
         return subprocess.run(
             [COMMAND, "--dir", self.dir, *args],
-            stdin=subprocess.DEVNULL,
+            input=told,
             capture_output=True,
             text=True,
             timeout=timeout_s,
