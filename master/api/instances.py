@@ -75,18 +75,19 @@ class InstanceVerbs:
             self._check_node(node, request.job)
         uuids = [str(uuid.uuid4()) for _ in range(1 + len(request.disks) + len(request.nics))]
         macs = [f"aa:00:00:{secrets.token_bytes(3).hex(':')}" for _ in range(MACS_TRIED)]
-        made: list[Install] = []
+        made: list[tuple[Install, Sequence[OsTransfer]]] = []
 
         def change(before: ClusterConfig, now: float) -> ClusterConfig:
             install = instances.add(before, request, confidential, definition, uuids=uuids, macs=macs, now=now)
-            made.append(install)
+            transfers = transfers_of(install.instance, request.import_from) if request.import_from else ()
+            made.append((install, transfers))
             return install.config
 
         outcome = await self._desired.change(change, request, why=f"instance add {request.name}")
-        instance, settled = made[0].instance, made[0].settled
+        [(install, transfers)] = made
+        instance, settled = install.instance, install.settled
         done = [f"Instance {instance.name} added on node {node.name}, OS {instance.os}."]
         if request.job and request.import_from:
-            transfers = transfers_of(instance, request.import_from)
             return await self._submit(
                 outcome, done, instance, "import", request.job, confidential=settled.confidential, transfers=transfers
             )

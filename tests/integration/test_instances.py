@@ -275,6 +275,8 @@ def test_rename_export_and_import(mesh: RunningMesh, disk: Path, tmp_path: Path)
         ("instance add x -n node2 -o hello+plain -O lines=2", "OS parameter lines of hello is not one of 1, 3, 10"),
         ("instance add x -n node9 -o hello+plain", "node 'node9' is not in the cluster"),
         ("instance add x -n node2 -o hello+plain --hypervisor vmware", "hypervisor vmware is not enabled"),
+        ("instance import x -n node2 -o hello --from /srv/x", "has no disk to export from or import into"),
+        ("instance import x -n node2 -o hello --disk /x --from srv/x", "'srv/x' is not absolute"),
         ("instance modify stored -O lines=3", "only when it is reinstalled"),
         ("instance reinstall nobody", "there is no instance 'nobody'"),
         ("instance rename stored stored", "has that name already"),
@@ -287,6 +289,7 @@ def test_what_cannot_be_is_refused_up_front(mesh: RunningMesh, line: str, reason
 
     assert reason in refused(mesh, *line.split())
     assert len(mesh.json("job", "list")) == jobs
+    assert "x" not in {one["name"] for one in mesh.json("instance", "list")}
 
 
 def test_a_parameter_that_is_required_is_asked_for_before_anything_is_touched(mesh: RunningMesh, disk: Path) -> None:
