@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,16 @@ def a_disk(tmp_path: Path, *, size_bytes: int, options: str = TORN) -> tuple[Pat
     return image, place
 
 
-def device_of(place: Path) -> str:
-    """Return the block device that is mounted at a place."""
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return next(source for source, target, *_ in mounts if target == str(place))
+def sync_disk(place: Path) -> None:
+    """Have this disk hold what was written on it. Not `os.sync()`, which waits for every disk of the machine."""
+    subprocess.run(["sync", "--file-system", place], check=True)
+
+
+def fill_up_below(image: Path) -> None:
+    """Take all the room that the image has not taken yet: a thin disk whose pool is full."""
+    with suppress(OSError), (image.parent / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(1 << 20)):
+            pass
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A write that breaks off, at any line, by a kill or by a power cut: old or new, never between, and it heals."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 from tests.support import crash_points
 from tests.support.crash_points import OLD_A, OLD_GONE, every_line
-from tests.support.disk_image import a_disk, after_a_power_cut
+from tests.support.disk_image import a_disk, after_a_power_cut, sync_disk
 from tests.support.forked import in_child
 from tests.support.node_tree import NodeTree
 
@@ -56,7 +55,7 @@ def test_what_an_outcome_promises_survives_a_power_cut(tmp_path: Path) -> None:
     def scenario() -> None:
         image, place = a_disk(tmp_path, size_bytes=16 << 20)
         node = crash_points.before(place)
-        os.sync()
+        sync_disk(place)
 
         crash_points.converge(node)
         cut = shutil.copy(image, tmp_path / "cut")
@@ -75,7 +74,7 @@ def test_a_power_cut_at_any_line_leaves_targets_old_or_new(tmp_path: Path) -> No
     def scenario() -> None:
         image, place = a_disk(tmp_path, size_bytes=8 << 20)
         node = crash_points.before(place)
-        os.sync()
+        sync_disk(place)
         cuts: dict[int, Path] = {}
 
         def cut(line: int) -> None:

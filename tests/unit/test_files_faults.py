@@ -19,7 +19,7 @@ import pytest
 from node_agent.core.reconcile import ABSENT, Outcome, Remove, Write
 from node_agent.files import NodeFiles
 from protocol.names import ManagedPath
-from tests.support.disk_image import a_disk, device_of
+from tests.support.disk_image import a_disk, fill_up_below, sync_disk
 from tests.support.forked import (
     MS_BIND,
     drop_capabilities,
@@ -170,23 +170,22 @@ def test_too_few_descriptors_hold_back_the_plan(old: NodeTree) -> None:
     in_child(scenario)
 
 
-def test_a_disk_that_breaks_under_a_sync_holds_back_the_plan(tmp_path: Path) -> None:
-    """The writes are taken, only the fsync says that they never arrived: the device has become too short for them."""
+def test_a_disk_that_fails_under_a_sync_holds_back_the_plan(tmp_path: Path) -> None:
+    """The writes are taken, only the fsync says that they never arrived: the pool below a thin disk is full."""
 
     def scenario() -> None:
         image, place = a_disk(tmp_path, size_bytes=24 << 20, options="rw")
         tree = NodeTree(place)
         for path in (X, Z):
             tree.put(path, b"old")
-        os.sync()
-        os.truncate(image, 2 << 20)
-        subprocess.run(["losetup", "-c", device_of(place)], check=True)
+        sync_disk(place)
+        fill_up_below(image)
 
         outcome = performed(tree, tree.write(X, b"small"), tree.write(Y, os.urandom(9 << 20)), a_removal(Z))
 
         assert outcome.found == {}
         assert set(reasons(outcome)) == {X, Y, Z}
-        assert "Input/output error" in reasons(outcome).values()
+        assert "No space left on device" in reasons(outcome).values()
         assert tree.real(X).read_bytes() == b"old"
         assert tree.real(Z).exists()
 
