@@ -40,6 +40,11 @@ HELLO = Path(__file__).parents[2] / "examples/os/hello"
 WAITS = 'set -eu\necho $$ > "$DISK_0_PATH.pid"\nread -r go < "$DISK_0_PATH.go"\n'
 
 
+BEGUN = "begun"
+SHARED_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+"""Where programs put temporary files that are started with an environment of their own, as jobs are."""
+
+
 class Used:
     """A mesh and all that its commands have printed."""
 
@@ -162,6 +167,8 @@ def scan(
     for number, message in enumerate(used.spy.heard):
         scanner.look(f"message {number}, {message[:80]!r}", message)
     scanner.look_below(temporary)
+    for shared in SHARED_TEMPORARY:
+        scanner.look_at_newer(shared, than=temporary.parent / BEGUN)
     scanner.look_below(mesh.dir, but_not=lambda path: but_not(mesh, path))
 
 
@@ -187,6 +194,7 @@ LEDGERS = tuple(f"var/lib/gnt-mesh/agent/{name}" for name in ("ledger.json", "le
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where all programs of this mesh put temporary files."""
+    (tmp_path / BEGUN).touch()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     return tmp_path / "tmp"

@@ -62,6 +62,13 @@ class Scanner:
                 with contextlib.suppress(FileNotFoundError):
                     self.look(str(path), str(path).encode() + b"\n" + path.read_bytes())
 
+    def look_at_newer(self, directory: Path, *, than: Path) -> None:
+        """Read the files right in a directory that all share which were written after another one was."""
+        for path in directory.iterdir():
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                if path.is_file() and path.stat().st_mtime >= than.stat().st_mtime:
+                    self.look(str(path), path.read_bytes())
+
     def look_at_process(self, pid: int) -> None:
         """Read what everybody, or its owner, can see of a process."""
         for name in ("cmdline", "environ"):
