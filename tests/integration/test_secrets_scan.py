@@ -140,12 +140,14 @@ def use(used: Used) -> None:
     used.run("node", "remove", "node3")
 
 
-def private_keys(mesh: RunningMesh) -> dict[Path, Planted]:
-    """Return every private key that there is now, by the file that alone may hold it."""
-    found = {path: path.read_bytes().strip() for path in mesh.dir.rglob("*.nk")}
+def private_keys(mesh: RunningMesh) -> list[tuple[Path, Planted]]:
+    """Return every private key that there is now, each with the file that alone may hold it."""
+    found = [(path, path.read_bytes().strip()) for path in mesh.dir.rglob("*.nk")]
     for path in (mesh.dir / "keys/ca.key", mesh.dir / "broker/tls.pem"):
-        found[path] = path.read_bytes().splitlines()[2]  # in the middle of the key
-    return {path: Planted(path.name, token, token) for path, token in found.items()}
+        found.append((path, path.read_bytes().splitlines()[2]))  # in the middle of the key
+    scopes = mesh.node_root("node1") / "var/lib/gnt-mesh/master/scope-keys.json"
+    found += [(scopes, base64.b64decode(one["secret"])) for one in json.loads(scopes.read_bytes()).values()]
+    return [(path, Planted(path.name, token, token)) for path, token in found]
 
 
 def scan(
@@ -225,10 +227,10 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: P
         scan(control, used, temporary)
 
         keys = private_keys(mesh)
-        for path, planted in keys.items():
+        for path, planted in keys:
             assert planted.found_in(path.read_bytes()), path
-        kept = Scanner(keys.values())
-        scan(kept, used, temporary, but_not=lambda _, path: path in keys)
+        kept, files = Scanner([planted for _, planted in keys]), {path for path, _ in keys}
+        scan(kept, used, temporary, but_not=lambda _, path: path in files)
 
         config_data = mesh.node_root("node1") / "var/lib/ganeti/config.data"
         assert PRIVATE.found_in(config_data.read_bytes()), "it is stored where it may be"
@@ -238,7 +240,7 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path, temporary: P
 
     assert scanner.finds + candidates_only.finds == []
     assert private.finds + secret.finds == []
-    assert kept.finds == [] and len(keys) > 8, "private keys are in their own files alone"
+    assert kept.finds == [] and len(files) > 8, "private keys are in their own files alone"
     assert scanner.looked_at > 500
     places = {find.split(":")[0].split(",")[0].split(" ")[0] for find in control.finds}
     assert {"message", "output"} <= places, "the scanner does see what is there"
