@@ -56,6 +56,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[], st.SearchStrategy[Any]]] = {
     ("Signed", "succession"): lambda: st.lists(of(messages.Succession), max_size=3).map(tuple),
     ("Succession", "signer"): lambda: st.text(max_size=9).map(a_public_key),
     ("Succession", "former"): lambda: st.text(max_size=9).map(a_public_key),
+    ("Trust", "master_keys"): lambda: st.lists(st.text().map(a_public_key), min_size=1, max_size=3).map(tuple),
     ("Succession", "signature"): lambda: st.binary(min_size=64, max_size=64),
     ("Assignment", "scopes"): lambda: st.lists(scopes, max_size=4, unique=True).map(tuple),
 }

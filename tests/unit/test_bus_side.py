@@ -359,7 +359,7 @@ def test_a_beat_ends_the_suspicion() -> None:
 
 def test_regular_beats_cost_nothing() -> None:
     rig = a_rig(*BOTH)
-    rig.tick()
+    rig.tick(10)
     rig.forget_history()
 
     for _ in range(60):
@@ -372,7 +372,7 @@ def test_regular_beats_cost_nothing() -> None:
 
 def test_while_disconnected_nothing_is_asked_of_the_bus() -> None:
     rig = a_rig()
-    rig.tick()
+    rig.tick(10)
     rig.forget_history()
     rig.tell(e.BusDown("gone"))
 
