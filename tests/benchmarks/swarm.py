@@ -5,7 +5,6 @@ What they share is one interpreter and one pool of threads, so a fleet of as man
 """
 
 import asyncio
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import anyio.to_thread
 from node_agent import logs
 from node_agent.__main__ import run
 from node_agent.settings import AgentSettings, agent_settings
-from protocol.readiness import Readiness
+from protocol.orders import Orders
 
 THREADS_MAX = 32
 """For all agents together: as many of their disk operations are under way at once."""
@@ -32,17 +31,8 @@ async def _serve(fleet: list[AgentSettings]) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     anyio.to_thread.current_default_thread_limiter().total_tokens = WATCHERS_MAX
-    running = asyncio.gather(*(_agent(settings) for settings in fleet))
-    loop.add_signal_handler(signal.SIGTERM, running.cancel)
-    try:
-        await running
-    except asyncio.CancelledError:
-        return
-
-
-async def _agent(settings: AgentSettings) -> None:
-    """As `node_agent.__main__.serve`, without signals."""
-    await run(settings, Readiness(), asyncio.Event(), asyncio.Event())
+    orders = Orders()
+    await asyncio.gather(*(run(orders, settings) for settings in fleet))
 
 
 if __name__ == "__main__":
